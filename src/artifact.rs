@@ -1,0 +1,437 @@
+//! The artifact, opened: its index, and the contents that are looked at before anything is written.
+//!
+//! Drives the sans-io readers of [`archive`](crate::archive) with ranged reads of the pinned object. A
+//! small artifact is read once and kept; of a larger one only what is asked for travels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use crate::appspec::AppSpec;
+use crate::archive::gzip::{GzipError, TarGzError, TarGzScanner};
+use crate::archive::tar::{TarError, TarReader, TarScan};
+use crate::archive::zip::{ZipError, ZipReader};
+use crate::archive::{ArchiveFormat, Index, Limits};
+use crate::archive::{tar, zip};
+use crate::bundle_check::{self, Bundle, Found, Known, Options, Report};
+use crate::contents::{Contents, PATH_BYTES_MAX};
+use crate::finding::Finding;
+use crate::object::{ByteRange, SourceObject};
+use crate::revision::ObjectReader;
+use crate::service_error::ServiceError;
+
+/// An artifact up to this size is read in one request and kept.
+pub const KEPT_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of one request where a larger artifact is read from front to back.
+pub const WINDOW_BYTES: u64 = 8 << 20;
+/// The file of the repository that may say what is deployed.
+pub const CIRCLE_YML: &str = "circle.yml";
+/// Rounds in which links on the way to the AppSpec and to hook scripts are read.
+const LINK_ROUNDS_MAX: u32 = 8;
+/// Requests that a sans-io reader may make; a directory or header chain that needs more is not worth it.
+const STEPS_MAX: u32 = 1_000_000;
+
+/// Why an artifact could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// S3's trouble, or the object changed.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// It has no byte.
+    #[error("artifact is empty, expected a zip, tar.gz or tar archive")]
+    Empty,
+    /// It is none of the formats.
+    #[error(
+        "artifact is not an archive: it begins with {begins}, expected a zip, tar.gz or tar archive"
+    )]
+    NotAnArchive {
+        /// Its first bytes in hexadecimal.
+        begins: String,
+    },
+    /// A zip that cannot be read.
+    #[error(transparent)]
+    Zip(#[from] ZipError),
+    /// A tar that cannot be read.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// A gzip stream that cannot be read.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
+    /// A reader asked for more requests than is reasonable.
+    #[error("archive needs more than {STEPS_MAX} reads to be indexed")]
+    TooManyReads,
+}
+
+impl ArtifactError {
+    /// What is wrong with the archive, as a finding; S3's trouble is the caller's to tell apart before.
+    pub fn finding(&self) -> Finding {
+        let code = match self {
+            Self::Empty => "archive-empty",
+            Self::NotAnArchive { .. } => "archive-not-recognised",
+            Self::Zip(error) => error.code(),
+            Self::Tar(error) => error.code(),
+            Self::Gzip(error) => error.code(),
+            Self::TooManyReads => "archive-too-many-entries",
+            Self::Service(_) => "artifact-unread",
+        };
+        archive_finding(code, self.to_string())
+    }
+}
+
+/// A fault of the archive itself, with the cure that belongs to its code.
+pub fn archive_finding(code: &str, message: impl Into<String>) -> Finding {
+    Finding::refuse(code, message, "build the artifact anew and upload it again")
+}
+
+impl From<TarGzError> for ArtifactError {
+    fn from(error: TarGzError) -> Self {
+        match error {
+            TarGzError::Gzip(error) => Self::Gzip(error),
+            TarGzError::Tar(error) => Self::Tar(error),
+        }
+    }
+}
+
+/// Ranged reads of one pinned object, out of memory where it is small.
+#[derive(Debug)]
+pub struct Source<'a, S> {
+    store: &'a S,
+    /// The object.
+    pub object: SourceObject,
+    kept: Option<Bytes>,
+    got: AtomicU64,
+}
+
+impl<'a, S: ObjectReader> Source<'a, S> {
+    /// The object, which is read at once where it is small.
+    ///
+    /// # Errors
+    /// S3's trouble, or the object changed.
+    pub async fn open(store: &'a S, object: SourceObject) -> Result<Self, ServiceError> {
+        let mut source = Self {
+            store,
+            object,
+            kept: None,
+            got: AtomicU64::new(0),
+        };
+        if source.object.size <= KEPT_BYTES_MAX {
+            source.kept = Some(source.read(ByteRange::new(0, source.object.size)).await?);
+        }
+        Ok(source)
+    }
+
+    /// The bytes of a range; what passes the object's end is cut off.
+    ///
+    /// # Errors
+    /// S3's trouble, or the object changed.
+    pub async fn read(&self, range: ByteRange) -> Result<Bytes, ServiceError> {
+        let range = ByteRange::new(
+            range.start.min(self.object.size),
+            range.end.min(self.object.size),
+        );
+        if let Some(kept) = &self.kept {
+            let start = usize::try_from(range.start)
+                .unwrap_or(usize::MAX)
+                .min(kept.len());
+            let end = usize::try_from(range.end)
+                .unwrap_or(usize::MAX)
+                .min(kept.len());
+            return Ok(kept.slice(start..end));
+        }
+        self.got.fetch_add(range.length(), Ordering::Relaxed);
+        self.store.read(&self.object, range).await
+    }
+
+    /// The whole object, where it is kept.
+    pub fn kept(&self) -> Option<&Bytes> {
+        self.kept.as_ref()
+    }
+
+    /// Bytes that came from S3 so far.
+    pub fn bytes_got(&self) -> u64 {
+        self.got.load(Ordering::Relaxed)
+    }
+
+    /// The ranges of one pass from front to back.
+    pub fn windows(&self) -> impl Iterator<Item = ByteRange> + use<S> {
+        let size = self.object.size;
+        (0..size.div_ceil(WINDOW_BYTES))
+            .map(move |n| ByteRange::new(n * WINDOW_BYTES, ((n + 1) * WINDOW_BYTES).min(size)))
+    }
+}
+
+/// An artifact whose index is known.
+#[derive(Debug)]
+pub struct OpenedArtifact<'a, S> {
+    /// The object.
+    pub source: Source<'a, S>,
+    /// What it holds.
+    pub index: Arc<Index>,
+    /// Contents that a pass over a stream happened to hold, by position in the index.
+    captured: BTreeMap<u32, Vec<u8>>,
+    limits: Limits,
+}
+
+impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
+    /// Tells the format by content and reads the index; of a tar, AppSpecs and `circle.yml` are held on
+    /// the way.
+    ///
+    /// # Errors
+    /// S3's trouble, or an artifact that is no archive.
+    pub async fn open(
+        store: &'a S,
+        object: SourceObject,
+        limits: &Limits,
+    ) -> Result<Self, ArtifactError> {
+        if object.size == 0 {
+            return Err(ArtifactError::Empty);
+        }
+        let source = Source::open(store, object).await?;
+        let size = source.object.size;
+        let first = source
+            .read(ByteRange::new(0, ArchiveFormat::FIRST_BYTES))
+            .await?;
+        let last = if zip::begins_local_header(&first) {
+            Bytes::new()
+        } else {
+            source
+                .read(ByteRange::new(
+                    size.saturating_sub(ArchiveFormat::LAST_BYTES),
+                    size,
+                ))
+                .await?
+        };
+        let limits = *limits;
+        let wanted: tar::Wanted = Box::new(move |name: &[u8]| {
+            let last = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            is_document(last).then_some(limits.document_bytes_max.saturating_add(1))
+        });
+        let (index, captured) = match ArchiveFormat::detect(&first, &last) {
+            Some(ArchiveFormat::Zip) => (
+                Index::Zip(Self::read_zip(&source, &limits).await?),
+                Vec::new(),
+            ),
+            Some(ArchiveFormat::Tar) => {
+                let scan = Self::read_tar(&source, &limits, wanted).await?;
+                (Index::Tar(scan.index), scan.captured)
+            }
+            Some(ArchiveFormat::TarGz) => {
+                let scan = Self::scan_tar_gz(&source, &limits, wanted).await?;
+                (Index::Tar(scan.index), scan.captured)
+            }
+            None => {
+                let begins = first
+                    .iter()
+                    .take(8)
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                return Err(ArtifactError::NotAnArchive { begins });
+            }
+        };
+        let captured = captured
+            .into_iter()
+            .map(|captured| (captured.index, captured.bytes))
+            .collect();
+        Ok(Self {
+            source,
+            index: Arc::new(index),
+            captured,
+            limits,
+        })
+    }
+
+    async fn read_zip(
+        source: &Source<'a, S>,
+        limits: &Limits,
+    ) -> Result<zip::ZipIndex, ArtifactError> {
+        let mut reader = ZipReader::new(source.object.size, limits);
+        for _ in 0..STEPS_MAX {
+            match reader.step()? {
+                zip::Step::Done(index) => return Ok(index),
+                zip::Step::Need(range) => reader.feed(range, &source.read(range).await?)?,
+            }
+        }
+        Err(ArtifactError::TooManyReads)
+    }
+
+    async fn read_tar(
+        source: &Source<'a, S>,
+        limits: &Limits,
+        wanted: tar::Wanted,
+    ) -> Result<TarScan, ArtifactError> {
+        let mut reader = TarReader::new(source.object.size, limits, wanted);
+        for _ in 0..STEPS_MAX {
+            match reader.step()? {
+                tar::Step::Done(scan) => return Ok(*scan),
+                tar::Step::Need(range) => reader.feed(range, &source.read(range).await?)?,
+            }
+        }
+        Err(ArtifactError::TooManyReads)
+    }
+
+    async fn scan_tar_gz(
+        source: &Source<'a, S>,
+        limits: &Limits,
+        wanted: tar::Wanted,
+    ) -> Result<TarScan, ArtifactError> {
+        let mut scanner = TarGzScanner::new(limits, wanted);
+        for window in source.windows() {
+            scanner.feed(&source.read(window).await?)?;
+        }
+        Ok(scanner.finish()?)
+    }
+
+    /// Bytes of an AppSpec or `circle.yml` at most.
+    pub fn document_bytes_max(&self) -> u64 {
+        self.limits.document_bytes_max
+    }
+
+    /// The bundle check with everything that it wants to read; with the AppSpec and its bytes, where it can
+    /// be read.
+    ///
+    /// # Errors
+    /// S3's trouble, or contents that are not as the index says.
+    pub async fn check(
+        &self,
+        contents: &Contents,
+        options: &Options,
+    ) -> Result<(Option<(AppSpec, Vec<u8>)>, Report), ArtifactError> {
+        let mut known: Known = BTreeMap::new();
+        let bundle = Bundle::new(&*self.index, contents);
+        let mut appspec_at = bundle_check::appspec_entry(&bundle, &known);
+        for _ in 0..LINK_ROUNDS_MAX {
+            let Found::Unread(link) = appspec_at else {
+                break;
+            };
+            known.extend(self.contents(&[link], PATH_BYTES_MAX as u64).await?);
+            appspec_at = bundle_check::appspec_entry(&bundle, &known);
+        }
+        let bytes_max = self.limits.document_bytes_max;
+        let bytes = match appspec_at {
+            Found::File(entry) => self.contents(&[entry], bytes_max).await?.remove(&entry),
+            _ => None,
+        };
+        let path = contents.appspec.archive_name.as_str();
+        let read = match &bytes {
+            Some(bytes) if bytes.len() as u64 <= bytes_max => AppSpec::read(bytes, path),
+            Some(_) => {
+                let message = format!("AppSpec has more than {bytes_max} bytes");
+                Err(vec![
+                    archive_finding("appspec-too-large", message).in_file(path),
+                ])
+            }
+            None => {
+                let message = "the AppSpec's name leads to no file";
+                Err(vec![
+                    archive_finding("appspec-missing", message).in_file(path),
+                ])
+            }
+        };
+        if let Ok(appspec) = &read {
+            for _ in 0..LINK_ROUNDS_MAX {
+                let missing: Vec<u32> = bundle_check::wanted(&bundle, appspec, &known)
+                    .into_iter()
+                    .filter(|entry| !known.contains_key(entry))
+                    .collect();
+                if missing.is_empty() {
+                    break;
+                }
+                known.extend(
+                    self.contents(&missing, self.limits.script_bytes_max)
+                        .await?,
+                );
+            }
+        }
+        let report = bundle_check::check(
+            &bundle,
+            read.as_ref().map_err(Vec::as_slice),
+            &known,
+            options,
+        );
+        Ok((read.ok().zip(bytes), report))
+    }
+
+    /// The first `limit` bytes of the contents of these entries; an entry that is none, or no file, is
+    /// left out.
+    ///
+    /// # Errors
+    /// S3's trouble, or contents that are not as the index says.
+    pub async fn contents(
+        &self,
+        entries: &[u32],
+        limit: u64,
+    ) -> Result<BTreeMap<u32, Vec<u8>>, ArtifactError> {
+        let mut found = BTreeMap::new();
+        let mut missing = Vec::new();
+        let links = match &*self.index {
+            Index::Tar(index) => Some(tar::HardLinks::resolve(index)),
+            Index::Zip(_) => None,
+        };
+        for asked in entries {
+            // A hard link's content is its target's.
+            let entry = &links
+                .as_ref()
+                .and_then(|links| links.target(*asked))
+                .unwrap_or(*asked);
+            if let Some(bytes) = self.captured.get(entry) {
+                found.insert(*asked, bytes.clone());
+            } else {
+                match &*self.index {
+                    Index::Zip(index) => {
+                        let position = *entry as usize;
+                        if position < index.len() {
+                            let span = index.content_span(position)?;
+                            let bytes = self.source.read(span).await?;
+                            found.insert(*asked, index.read_content(position, &bytes, limit)?);
+                        }
+                    }
+                    Index::Tar(index) if index.format() == ArchiveFormat::Tar => {
+                        if let Some(placement) = index.placement(*entry as usize) {
+                            let end = placement
+                                .data
+                                .end
+                                .min(placement.data.start.saturating_add(limit));
+                            let bytes = self
+                                .source
+                                .read(ByteRange::new(placement.data.start, end))
+                                .await?;
+                            found.insert(*asked, bytes.to_vec());
+                        }
+                    }
+                    Index::Tar(_) => missing.push((*asked, *entry)),
+                }
+            }
+        }
+        if let Index::Tar(index) = &*self.index
+            && !missing.is_empty()
+        {
+            // A stream has no ranges: one more pass holds them all.
+            let names: Vec<Vec<u8>> = missing
+                .iter()
+                .filter_map(|(_, entry)| index.entry(*entry as usize))
+                .map(|entry| tar::relative(entry.name).to_vec())
+                .collect();
+            let wanted: tar::Wanted =
+                Box::new(move |name| names.iter().any(|n| n == name).then_some(limit));
+            let scan = Self::scan_tar_gz(&self.source, &self.limits, wanted).await?;
+            for captured in scan.captured {
+                for (asked, _) in missing.iter().filter(|(_, entry)| *entry == captured.index) {
+                    found.insert(*asked, captured.bytes.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Names of files that are read whole, as the last segment of a path.
+fn is_document(name: &[u8]) -> bool {
+    const APPSPECS: [&[u8]; 3] = [b"appspec.yml", b"appspec.yaml", b"appspec.json"];
+    APPSPECS
+        .iter()
+        .any(|appspec| name.eq_ignore_ascii_case(appspec))
+        || name == CIRCLE_YML.as_bytes()
+}

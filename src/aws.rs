@@ -1,0 +1,195 @@
+//! The SDK: the only rooms that may name `aws_sdk_*`.
+//!
+//! Owns the clients (one for each region asked for), their time limits and retries, and the reading of
+//! the SDK's errors into [`ServiceError`]. Decides nothing about drops, revisions or deployments.
+
+pub mod codedeploy;
+pub mod s3;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+use crate::deployment::Region;
+use crate::service_error::{Kind, ServiceError};
+
+/// Attempts that the transport makes of one request.
+const ATTEMPTS_MAX: u32 = 4;
+/// The longest pause between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Time for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for one attempt of a request, its answer's body not counted.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The process's AWS clients.
+#[derive(Debug)]
+pub struct Aws {
+    config: SdkConfig,
+    path_style: bool,
+    s3: Mutex<HashMap<Option<Region>, aws_sdk_s3::Client>>,
+    codedeploy: Mutex<HashMap<Region, aws_sdk_codedeploy::Client>>,
+}
+
+impl Aws {
+    /// Reads region, credentials and endpoints from the environment, as every SDK does.
+    pub async fn from_environment() -> Self {
+        let http_client = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http_client)
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(ATTEMPTS_MAX)
+                    .with_max_backoff(BACKOFF_MAX),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                    .build(),
+            )
+            .load()
+            .await;
+        // An endpoint of one's own seldom has a name for each bucket.
+        let path_style = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some());
+        Self {
+            config,
+            path_style,
+            s3: Mutex::default(),
+            codedeploy: Mutex::default(),
+        }
+    }
+
+    /// The function's own region, where one is configured.
+    pub fn region(&self) -> Option<Region> {
+        self.config.region()?.as_ref().parse().ok()
+    }
+
+    /// The S3 client of a region, or of the function's own.
+    fn s3(&self, region: Option<&Region>) -> aws_sdk_s3::Client {
+        let mut clients = self.s3.lock().unwrap_or_else(PoisonError::into_inner);
+        clients
+            .entry(region.cloned())
+            .or_insert_with(|| {
+                let mut builder = aws_sdk_s3::config::Builder::from(&self.config)
+                    .force_path_style(self.path_style);
+                if let Some(region) = region {
+                    builder =
+                        builder.region(aws_sdk_s3::config::Region::new(region.as_str().to_owned()));
+                }
+                aws_sdk_s3::Client::from_conf(builder.build())
+            })
+            .clone()
+    }
+
+    /// The CodeDeploy client of a region.
+    fn codedeploy(&self, region: &Region) -> aws_sdk_codedeploy::Client {
+        let mut clients = self
+            .codedeploy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        clients
+            .entry(region.clone())
+            .or_insert_with(|| {
+                let builder = aws_sdk_codedeploy::config::Builder::from(&self.config).region(
+                    aws_sdk_codedeploy::config::Region::new(region.as_str().to_owned()),
+                );
+                aws_sdk_codedeploy::Client::from_conf(builder.build())
+            })
+            .clone()
+    }
+}
+
+/// Codes by which AWS says that it is asked too often
+/// (the SDK's own list, and `SlowDown` of S3).
+const THROTTLE_CODES: [&str; 8] = [
+    "Throttling",
+    "ThrottlingException",
+    "ThrottledException",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "TooManyRequestsException",
+    "RequestLimitExceeded",
+    "SlowDown",
+];
+/// Codes by which AWS says that a right is missing or a credential is no good.
+const DENIED_CODES: [&str; 10] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "NotAuthorized",
+    "UnauthorizedOperation",
+    "UnrecognizedClientException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "ExpiredTokenException",
+];
+
+/// Reads an SDK error into what the rooms above decide by.
+fn service_error<E>(operation: &'static str, resource: String, error: SdkError<E>) -> ServiceError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let code = error.code().map(str::to_owned);
+    let status = error
+        .raw_response()
+        .map(|response| response.status().as_u16());
+    let answered = matches!(
+        error,
+        SdkError::ServiceError(_) | SdkError::ResponseError(_)
+    );
+    let kind = match (code.as_deref(), status) {
+        (Some(code), _) if THROTTLE_CODES.contains(&code) => Kind::Throttled,
+        (Some(code), _) if DENIED_CODES.contains(&code) => Kind::AccessDenied,
+        (Some("PreconditionFailed"), _) | (_, Some(412)) => Kind::PreconditionFailed,
+        (Some("ConditionalRequestConflict"), _) | (_, Some(409)) => Kind::Conflict,
+        (_, Some(429)) => Kind::Throttled,
+        (_, Some(403)) => Kind::AccessDenied,
+        // 405 is what a delete marker answers when it is asked for by its version.
+        (_, Some(404 | 405)) => Kind::NotFound,
+        (_, Some(400..=499)) if answered => Kind::Refused,
+        _ => Kind::Unavailable,
+    };
+    let message = match error.message() {
+        Some(message) => message.to_owned(),
+        None => with_sources(&error, status),
+    };
+    ServiceError {
+        operation,
+        resource,
+        kind,
+        code,
+        message,
+    }
+}
+
+/// A transport error with its causes, which alone says next to nothing.
+fn with_sources(error: &dyn std::error::Error, status: Option<u16>) -> String {
+    const SOURCES_MAX: usize = 6;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    for _ in 0..SOURCES_MAX {
+        let Some(cause) = source else { break };
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    match status {
+        Some(status) => format!("{text} (HTTP {status})"),
+        None => text,
+    }
+}

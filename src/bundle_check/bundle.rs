@@ -1,0 +1,368 @@
+//! The tree that unpacking the revision leaves: which path is a file, a directory, a link.
+//!
+//! Owns lookup by path, links followed as far as their targets are known, and what cannot be unpacked
+//! side by side (a file below a link or a file, a name that is a file and a directory). Knows nothing
+//! of AppSpecs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::hash::PathHash;
+use crate::archive::{Compression, Entry, EntryKind};
+use crate::contents::{Contents, Entries};
+
+/// Links followed on one path before it counts as a loop; Linux's own limit.
+const LINKS_FOLLOWED_MAX: usize = 40;
+
+/// Bytes of paths that building the tree may hash: many times what a million entries need, unless they
+/// are nested to be a burden.
+const TREE_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes of paths that following links and looking up may hash.
+const LOOKUP_BYTES_MAX: u64 = 256 << 20;
+
+/// Set-user-id and set-group-id.
+pub(super) const SET_ID_BITS: u32 = 0o6000;
+
+/// Position of a directory that no entry of its own makes.
+const IMPLIED: u32 = u32::MAX;
+
+/// Contents that were read, by the entry's position in the archive's index: the targets of a zip's
+/// symbolic links, and hook scripts (their first bytes are enough).
+pub type Known = BTreeMap<u32, Vec<u8>>;
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A file; its content is that of the entry at this position in the archive's index.
+    File(u32),
+    /// A directory, also one that only its files imply.
+    Directory,
+    /// Neither file nor directory: FIFO, device.
+    Special,
+    /// Nothing, or a link to nothing, or links in a circle or without end.
+    Missing,
+    /// A link leads out of the bundle: what is there depends on the instance.
+    Outside,
+    /// The link at this position has to be read first.
+    Unread(u32),
+}
+
+/// Two entries that cannot both be unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Conflict {
+    /// A path goes through a symbolic link of the archive.
+    ThroughLink,
+    /// A path goes through a file.
+    BelowFile,
+    /// One name is a file, a link and a directory, or two of them.
+    TwoKinds,
+    /// One name is a file twice: the later one stays.
+    Repeated,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    /// Position among the kept entries.
+    kept: u32,
+    kind: EntryKind,
+}
+
+/// The kept entries by path.
+pub struct Bundle<'a> {
+    entries: &'a dyn Entries,
+    contents: &'a Contents,
+    spots: HashMap<&'a [u8], Spot, PathHash>,
+    conflicts: Vec<(Conflict, &'a [u8])>,
+    /// Kept positions of entries that are more than plain files and directories.
+    peculiar: Vec<u32>,
+    is_whole: bool,
+    lookup_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Bundle<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle")
+            .field("paths", &self.spots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Bundle<'a> {
+    /// Builds the tree; one pass.
+    pub fn new(entries: &'a dyn Entries, contents: &'a Contents) -> Self {
+        let mut bundle = Self {
+            entries,
+            contents,
+            spots: HashMap::with_capacity_and_hasher(
+                contents
+                    .entries
+                    .len()
+                    .saturating_add(contents.entries.len() / 8),
+                PathHash::default(),
+            ),
+            conflicts: Vec::new(),
+            peculiar: Vec::new(),
+            is_whole: true,
+            lookup_bytes: AtomicU64::new(0),
+        };
+        let mut hashed = 0_u64;
+        let mut last_parent: &[u8] = b"";
+        for (position, kept) in (0_u32..).zip(&contents.entries) {
+            let Some(entry) = entries.entry(kept.index) else {
+                continue;
+            };
+            if is_peculiar(&entry) {
+                bundle.peculiar.push(position);
+            }
+            let name = kept.name(&entry);
+            let path = name.strip_suffix(b"/").unwrap_or(name);
+            let parent = parent_of(path);
+            if parent != last_parent {
+                hashed = hashed.saturating_add(bundle.imply(path, parent));
+                last_parent = parent;
+            }
+            hashed = hashed.saturating_add(path.len() as u64);
+            if hashed > TREE_BYTES_MAX {
+                bundle.is_whole = false;
+                break;
+            }
+            bundle.put(
+                path,
+                Spot {
+                    kept: position,
+                    kind: entry.kind,
+                },
+            );
+            if entry.kind != EntryKind::Directory && path == last_parent {
+                last_parent = b"";
+            }
+        }
+        bundle
+    }
+
+    /// Makes the folders above an entry; answers the bytes that it hashed.
+    fn imply(&mut self, path: &'a [u8], parent: &'a [u8]) -> u64 {
+        let mut folder = parent;
+        let mut hashed = 0_u64;
+        while !folder.is_empty() {
+            hashed = hashed.saturating_add(folder.len() as u64);
+            let conflict = match self.spots.get(folder).map(|spot| spot.kind) {
+                None => {
+                    let kind = EntryKind::Directory;
+                    self.spots.insert(
+                        folder,
+                        Spot {
+                            kept: IMPLIED,
+                            kind,
+                        },
+                    );
+                    folder = parent_of(folder);
+                    continue;
+                }
+                Some(EntryKind::Directory) => None,
+                Some(EntryKind::Symlink) => Some(Conflict::ThroughLink),
+                Some(_) => Some(Conflict::BelowFile),
+            };
+            self.conflicts
+                .extend(conflict.map(|conflict| (conflict, path)));
+            break;
+        }
+        hashed
+    }
+
+    fn put(&mut self, path: &'a [u8], spot: Spot) {
+        let Some(old) = self.spots.insert(path, spot) else {
+            return;
+        };
+        let is_plain = |kind| matches!(kind, EntryKind::File | EntryKind::HardLink);
+        let conflict = match (old.kind, spot.kind) {
+            (EntryKind::Directory, EntryKind::Directory) => None,
+            (EntryKind::Directory, EntryKind::Symlink) if old.kept == IMPLIED => {
+                Some(Conflict::ThroughLink)
+            }
+            (EntryKind::Directory, _) if old.kept == IMPLIED => Some(Conflict::BelowFile),
+            (old, new) if is_plain(old) && is_plain(new) => Some(Conflict::Repeated),
+            _ => Some(Conflict::TwoKinds),
+        };
+        self.conflicts
+            .extend(conflict.map(|conflict| (conflict, path)));
+    }
+
+    /// Whether every entry is in the tree; not so where their folders are nested to be a burden.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// What cannot be unpacked side by side, in the archive's order.
+    pub(super) fn conflicts(&self) -> &[(Conflict, &'a [u8])] {
+        &self.conflicts
+    }
+
+    /// Kept positions of entries that are more than plain files and directories.
+    pub(super) fn peculiar(&self) -> &[u32] {
+        &self.peculiar
+    }
+
+    /// The archive's index.
+    pub(super) fn entries(&self) -> &'a dyn Entries {
+        self.entries
+    }
+
+    /// What was kept of it.
+    pub(super) fn contents(&self) -> &'a Contents {
+        self.contents
+    }
+
+    /// All paths once, in no order, with whether each is a directory.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (&'a [u8], bool)> {
+        self.spots
+            .iter()
+            .map(|(path, spot)| (*path, spot.kind == EntryKind::Directory))
+    }
+
+    /// Whether the path itself, no link followed, is there: a directory or something else.
+    pub(super) fn is_directory(&self, path: &[u8]) -> Option<bool> {
+        if path.is_empty() {
+            return Some(true);
+        }
+        self.spots
+            .get(path)
+            .map(|spot| spot.kind == EntryKind::Directory)
+    }
+
+    /// Follows a path below the root (relative, forward slashes) and all links on it.
+    pub fn find(&self, path: &[u8], known: &Known) -> Found {
+        let mut links_left = LINKS_FOLLOWED_MAX;
+        let mut done: Vec<u8> = Vec::new();
+        let mut todo: Vec<Vec<u8>> = components(path);
+        while let Some(component) = todo.pop() {
+            if component == b".." {
+                if done.is_empty() {
+                    return Found::Outside;
+                }
+                done.truncate(parent_of(&done).len());
+                continue;
+            }
+            let before = done.len();
+            if !done.is_empty() {
+                done.push(b'/');
+            }
+            done.extend_from_slice(&component);
+            let hashed = self
+                .lookup_bytes
+                .fetch_add(done.len() as u64, Ordering::Relaxed);
+            if hashed > LOOKUP_BYTES_MAX {
+                return Found::Missing;
+            }
+            let Some(spot) = self.spots.get(done.as_slice()) else {
+                return Found::Missing;
+            };
+            match spot.kind {
+                EntryKind::Directory => {}
+                EntryKind::Symlink => {
+                    let Some(left) = links_left.checked_sub(1) else {
+                        return Found::Missing;
+                    };
+                    links_left = left;
+                    match self.target(spot.kept, known) {
+                        Target::Unread(index) => return Found::Unread(index),
+                        Target::Is(target) if target.starts_with(b"/") => return Found::Outside,
+                        Target::Is(target) => {
+                            done.truncate(before);
+                            todo.extend(components(&target));
+                        }
+                    }
+                }
+                _ if !todo.is_empty() => return Found::Missing,
+                EntryKind::File | EntryKind::HardLink => return self.file(*spot),
+                EntryKind::Special => return Found::Special,
+            }
+        }
+        Found::Directory
+    }
+
+    fn file(&self, spot: Spot) -> Found {
+        let mut position = spot.kept;
+        for _ in 0..LINKS_FOLLOWED_MAX {
+            let Some(kept) = self.contents.entries.get(position as usize) else {
+                break;
+            };
+            let Some(entry) = self.entries.entry(kept.index) else {
+                break;
+            };
+            if entry.kind == EntryKind::File {
+                return Found::File(kept.index);
+            }
+            match self.hard_link_target(entry.link_target.unwrap_or_default()) {
+                Some(target) if target < position => position = target,
+                _ => break,
+            }
+        }
+        Found::Missing
+    }
+
+    /// The kept position that a hard link's target names; targets are names in the archive.
+    pub(super) fn hard_link_target(&self, target: &[u8]) -> Option<u32> {
+        let parts: Vec<&[u8]> = target
+            .split(|&byte| byte == b'/')
+            .filter(|part| !part.is_empty() && *part != b".")
+            .collect();
+        let path = parts.join(&b'/');
+        let path = path.strip_prefix(self.contents.root.as_bytes())?;
+        let spot = self.spots.get(path)?;
+        matches!(spot.kind, EntryKind::File | EntryKind::HardLink).then_some(spot.kept)
+    }
+
+    fn target(&self, kept: u32, known: &Known) -> Target<'a> {
+        let index = self
+            .contents
+            .entries
+            .get(kept as usize)
+            .map_or(0, |kept| kept.index);
+        let from_header = self
+            .entries
+            .entry(index)
+            .and_then(|entry| entry.link_target);
+        match (from_header, known.get(&index)) {
+            (Some(target), _) => Target::Is(std::borrow::Cow::Borrowed(target)),
+            (None, Some(target)) => Target::Is(std::borrow::Cow::Owned(target.clone())),
+            (None, None) => Target::Unread(index),
+        }
+    }
+}
+
+enum Target<'a> {
+    Is(std::borrow::Cow<'a, [u8]>),
+    Unread(u32),
+}
+
+/// Whether an entry's header has anything to judge.
+fn is_peculiar(entry: &Entry<'_>) -> bool {
+    let is_odd_kind = match entry.kind {
+        EntryKind::File => false,
+        EntryKind::Directory => entry.size > 0,
+        EntryKind::Symlink | EntryKind::HardLink | EntryKind::Special => true,
+    };
+    is_odd_kind
+        || entry.encrypted
+        || matches!(entry.compression, Compression::Other(_))
+        || entry.mode.is_some_and(|mode| mode & SET_ID_BITS != 0)
+}
+
+/// The path without its last component.
+pub(super) fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter()
+        .rposition(|&byte| byte == b'/')
+        .and_then(|at| path.get(..at))
+        .unwrap_or_default()
+}
+
+/// A path's components, the last one first; `.` and empty ones left out.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|&byte| byte == b'/')
+        .rev()
+        .filter(|part| !part.is_empty() && *part != b".")
+        .map(<[u8]>::to_vec)
+        .collect()
+}

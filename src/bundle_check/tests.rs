@@ -1,0 +1,686 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind};
+use crate::contents::{Choice, choose_contents};
+use crate::finding::Severity;
+
+/// An archive in the making.
+#[derive(Default)]
+struct Archive<'a> {
+    entries: Vec<Entry<'a>>,
+    known: Known,
+}
+
+impl Entries for Archive<'_> {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn entry(&self, position: u32) -> Option<Entry<'_>> {
+        self.entries.get(position as usize).cloned()
+    }
+}
+
+impl<'a> Archive<'a> {
+    /// With `appspec.yml` and these files; a name closed by `/` is a directory.
+    fn of(names: &[&'a str]) -> Self {
+        let mut archive = Self::default();
+        archive.add("appspec.yml");
+        for name in names {
+            archive.add(name);
+        }
+        archive
+    }
+
+    fn add(&mut self, name: &'a str) -> &mut Entry<'a> {
+        let kind = if name.ends_with('/') {
+            EntryKind::Directory
+        } else {
+            EntryKind::File
+        };
+        self.entries.push(Entry {
+            name: name.as_bytes(),
+            kind,
+            mode: Some(0o644),
+            size: 0,
+            stored_size: 0,
+            compression: Compression::Deflated,
+            encrypted: false,
+            crc32: Some(0),
+            link_target: None,
+            modified_seconds: None,
+        });
+        self.entries.last_mut().unwrap()
+    }
+
+    /// With this entry changed.
+    fn with(mut self, name: &'a str, change: impl FnOnce(&mut Entry<'a>)) -> Self {
+        change(self.add(name));
+        self
+    }
+
+    fn link(self, name: &'a str, target: &'a str) -> Self {
+        self.with(name, |entry| {
+            entry.kind = EntryKind::Symlink;
+            entry.link_target = Some(target.as_bytes());
+        })
+    }
+
+    /// With a script of this content.
+    fn script(mut self, name: &'a str, content: &[u8]) -> Self {
+        self.add(name);
+        self.known
+            .insert(self.entries.len() as u32 - 1, content.to_vec());
+        self
+    }
+
+    fn contents(&self) -> Contents {
+        let exclude = globset::GlobSet::empty();
+        let choice = Choice {
+            application_root: "",
+            exclude: &exclude,
+            format: ArchiveFormat::Tar,
+        };
+        choose_contents(self, &choice).unwrap()
+    }
+
+    fn check_with(&self, appspec: &str, options: &Options) -> Report {
+        let contents = self.contents();
+        let appspec = AppSpec::read(appspec.as_bytes(), "appspec.yml").unwrap();
+        check_all(self, &contents, Ok(&appspec), &self.known, options)
+    }
+
+    /// The codes for an AppSpec of these lines after `version` and `os`.
+    fn check(&self, rest: &str) -> Vec<String> {
+        let appspec = format!("version: 0.0\nos: linux\n{rest}");
+        codes(&self.check_with(&appspec, &Options::default()))
+    }
+
+    fn find(&self, path: &str) -> Found {
+        let contents = self.contents();
+        Bundle::new(self, &contents).find(path.as_bytes(), &self.known)
+    }
+}
+
+fn codes(report: &Report) -> Vec<String> {
+    report
+        .findings
+        .iter()
+        .map(|finding| finding.code.clone())
+        .collect()
+}
+
+const ALL: &str = "files: [{source: /, destination: /srv/app}]\n";
+
+fn hook(event: &str, location: &str) -> String {
+    format!("hooks: {{{event}: [{{location: '{location}'}}]}}\n")
+}
+
+#[test]
+fn ok_paths_are_found_with_and_without_directory_entries() {
+    let archive = Archive::of(&["a/b/c", "d/"]);
+    for path in ["", "a", "a/b", "d", "a/../d", "./a//b"] {
+        assert_eq!(archive.find(path), Found::Directory, "{path}");
+    }
+    assert_eq!(archive.find("a/b/c"), Found::File(1));
+    for path in ["a/b/c/d", "x", "appspec.yml/x"] {
+        assert_eq!(archive.find(path), Found::Missing, "{path}");
+    }
+    assert_eq!(archive.find("../a"), Found::Outside);
+}
+
+#[test]
+fn ok_links_are_followed_as_far_as_they_are_known() {
+    let archive = Archive::of(&["a/b/c"])
+        .link("to-file", "a/b/c")
+        .link("to-folder", "a/b")
+        .link("a/up", "../to-folder")
+        .link("away", "/etc/passwd")
+        .link("higher", "../x")
+        .link("circle", "circle")
+        .link("nowhere", "none")
+        .with("unread", |entry| {
+            entry.kind = EntryKind::Symlink;
+            entry.size = 3;
+        })
+        .with("hard", |entry| {
+            entry.kind = EntryKind::HardLink;
+            entry.link_target = Some(b"./a/b/c");
+        })
+        .with("fifo", |entry| entry.kind = EntryKind::Special);
+    assert_eq!(archive.find("to-file"), Found::File(1));
+    assert_eq!(archive.find("to-folder/c"), Found::File(1));
+    assert_eq!(archive.find("a/up/c"), Found::File(1));
+    assert_eq!(archive.find("away"), Found::Outside);
+    assert_eq!(archive.find("higher"), Found::Outside);
+    assert_eq!(archive.find("circle"), Found::Missing);
+    assert_eq!(archive.find("nowhere"), Found::Missing);
+    assert_eq!(archive.find("unread/x"), Found::Unread(9));
+    assert_eq!(archive.find("hard"), Found::File(1));
+    assert_eq!(archive.find("fifo"), Found::Special);
+}
+
+#[test]
+fn ok_only_scripts_and_links_to_them_are_wanted() {
+    let mut archive = Archive::of(&["a.sh", "b.sh", "data"]).with("link", |entry| {
+        entry.kind = EntryKind::Symlink;
+        entry.size = 4;
+    });
+    let text = "version: 0.0\nos: linux\nhooks: {AfterInstall: [{location: a.sh}, {location: link}, {location: a.sh}]}";
+    let appspec = AppSpec::read(text.as_bytes(), "a").unwrap();
+    let contents = archive.contents();
+    let ask = |known: &Known| wanted(&Bundle::new(&archive, &contents), &appspec, known);
+    assert_eq!(ask(&Known::new()), [1, 4]);
+    archive.known.insert(4, b"b.sh".to_vec());
+    let ask = |known: &Known| wanted(&Bundle::new(&archive, &contents), &appspec, known);
+    assert_eq!(ask(&archive.known), [1, 2]);
+    assert_eq!(
+        appspec_entry(&Bundle::new(&archive, &contents), &Known::new()),
+        Found::File(0)
+    );
+}
+
+#[test]
+fn ok_a_good_bundle_has_no_findings() {
+    let rest = format!(
+        "{ALL}permissions: [{{object: /srv/app, mode: '0644', type: [file]}}]\n{}",
+        hook("AfterInstall", "/run.sh")
+    );
+    let archive = Archive::of(&["bin/x"]).script("run.sh", b"#!/bin/sh\necho\n");
+    assert!(archive.check(&rest).is_empty());
+}
+
+#[test]
+fn err_entries_that_unpack_badly_have_their_codes() {
+    let kind = |kind| move |entry: &mut Entry<'_>| entry.kind = kind;
+    for (archive, code) in [
+        (
+            Archive::of(&[]).with("x", |entry| entry.encrypted = true),
+            "entry-encrypted",
+        ),
+        (
+            Archive::of(&[]).with("x", |e| e.compression = Compression::Other(93)),
+            "entry-compression-unsupported",
+        ),
+        (
+            Archive::of(&[]).with("x", kind(EntryKind::Special)),
+            "entry-special",
+        ),
+        (
+            Archive::of(&[]).with("x/", |entry| entry.size = 3),
+            "entry-directory-with-content",
+        ),
+        (
+            Archive::of(&[]).with("x", kind(EntryKind::HardLink)),
+            "entry-hard-link-outside",
+        ),
+        (
+            Archive::of(&[]).with("x", kind(EntryKind::Symlink)),
+            "entry-link-invalid",
+        ),
+        (Archive::of(&[]).link("x", ""), "entry-link-invalid"),
+        (
+            Archive::of(&[]).with("x", |e| {
+                e.kind = EntryKind::Symlink;
+                e.size = 4_096;
+            }),
+            "entry-link-invalid",
+        ),
+        (
+            Archive::of(&[]).link("d", "srv").with("d/x", |_| ()),
+            "entry-through-link",
+        ),
+        (Archive::of(&["d/x"]).link("d", "srv"), "entry-through-link"),
+        (Archive::of(&["d", "d/x"]), "entry-below-file"),
+        (Archive::of(&["d/x", "d"]), "entry-below-file"),
+        (Archive::of(&["d/", "d"]), "entry-two-kinds"),
+        (Archive::of(&["d"]).link("d", "x"), "entry-two-kinds"),
+        (
+            Archive::of(&["a/b"]).link("a/x", ".").link("a/y", "../a"),
+            "entry-link-circles",
+        ),
+    ] {
+        assert_eq!(archive.check(ALL), [code]);
+        assert!(codes::find(code).unwrap().severity == Severity::Refuse);
+    }
+    for (archive, code) in [
+        (Archive::of(&["x", "x"]), "entry-repeated"),
+        (
+            Archive::of(&[]).with("x", |entry| entry.mode = Some(0o4755)),
+            "entry-set-id",
+        ),
+        (Archive::of(&["a\nb"]), "entry-name-control"),
+        (Archive::of(&[]).link("x", "/etc/passwd"), "link-outside"),
+        (Archive::of(&["a/b"]).link("x", "a"), "link-to-directory"),
+        (Archive::of(&["a/b"]).link("a/x", ".."), "link-circle"),
+    ] {
+        assert_eq!(archive.check(ALL), [code]);
+        assert!(codes::find(code).unwrap().severity == Severity::Warn);
+    }
+}
+
+#[test]
+fn ok_links_that_are_not_installed_or_not_known_are_not_judged() {
+    assert!(Archive::of(&["a/b"]).link("x", "/etc").check("").is_empty());
+    let unread = Archive::of(&[]).with("x", |entry| {
+        entry.kind = EntryKind::Symlink;
+        entry.size = 5;
+    });
+    assert!(unread.check(ALL).is_empty());
+    assert!(Archive::of(&["x"]).link("y", "x").check(ALL).is_empty());
+}
+
+#[test]
+fn ok_faults_of_one_kind_are_told_once() {
+    let mut archive = Archive::of(&[]);
+    for name in ["a", "b", "c"] {
+        archive.add(name).encrypted = true;
+    }
+    let report = archive.check_with("version: 0.0\nos: linux\n", &Options::default());
+    assert_eq!(codes(&report), ["entry-encrypted"]);
+    assert!(report.findings[0].message.contains("`a` (and 2 more)"));
+    assert!(report.refuses());
+}
+
+#[test]
+fn err_scripts_have_their_codes() {
+    let archive = Archive::of(&["scripts/a.sh", "a b.sh", "a;b.sh", "Up.sh", "win\\x.sh"])
+        .script("crlf.sh", b"#!/bin/sh\r\necho\r\n")
+        .script("body.sh", b"echo\r\n")
+        .script("bom.sh", b"\xef\xbb\xbf#!/bin/sh\n")
+        .with("fifo", |entry| entry.kind = EntryKind::File);
+    for (location, code) in [
+        ("nope.sh", "hook-script-missing"),
+        ("scripts/a.sh --flag", "hook-script-missing"),
+        ("scripts/a.sh/", "hook-script-missing"),
+        ("up.sh", "hook-script-missing"),
+        ("win/x.sh", "hook-script-missing"),
+        ("../bin/true", "hook-script-outside"),
+        ("scripts", "hook-script-is-directory"),
+        ("a b.sh", "hook-script-name-unsafe"),
+        ("a;b.sh", "hook-script-name-unsafe"),
+        ("crlf.sh", "hook-script-crlf"),
+        ("body.sh", "hook-script-crlf-lines"),
+        ("bom.sh", "hook-script-bom"),
+    ] {
+        assert_eq!(
+            archive.check(&hook("AfterInstall", location)),
+            [code],
+            "{location}"
+        );
+    }
+    let cure = |location: &str| {
+        let text = format!(
+            "version: 0.0\nos: linux\n{}",
+            hook("AfterInstall", location)
+        );
+        archive.check_with(&text, &Options::default()).findings[0]
+            .cure
+            .clone()
+    };
+    assert!(cure("scripts/a.sh --flag").contains("`scripts/a.sh` alone"));
+    assert!(cure("up.sh").contains("write `Up.sh`"));
+    assert!(cure("win/x.sh").contains("forward slashes"));
+    assert_eq!(
+        archive.check(&hook("ApplicationStop", "nope.sh")),
+        ["hook-script-breaks-next-deployment"]
+    );
+    assert_eq!(
+        archive.check(&hook("Install", "nope.sh")),
+        ["hook-reserved"]
+    );
+}
+
+#[test]
+fn ok_windows_has_its_own_rules() {
+    let archive = Archive::of(&["scripts/a.ps1", "a:b", "X", "x"]);
+    let text = "version: 0.0\nos: windows\nfiles: [{source: '\\', destination: 'C:\\app'}]\n\
+                hooks: {AfterInstall: [{location: 'scripts\\a.ps1', runas: me}]}\n";
+    let options = Options {
+        bundle_type: Some(BundleType::Tgz),
+        ..Options::default()
+    };
+    assert_eq!(
+        codes(&archive.check_with(text, &options)),
+        [
+            "bundle-type-on-windows",
+            "hook-runas-on-windows",
+            "windows-name-illegal",
+            "windows-names-collide"
+        ]
+    );
+    let long = "x/".repeat(80) + "y";
+    let archive = Archive::of(&[&long]);
+    let report = archive.check_with("version: 0.0\nos: windows\n", &Options::default());
+    assert_eq!(codes(&report), ["windows-path-too-long"]);
+}
+
+#[test]
+fn err_sources_and_destinations_have_their_codes() {
+    let archive = Archive::of(&["a/x", "a/y/z", "b/x", "c/y", "File"]).link("l", "a");
+    let files = |items: &[(&str, &str)]| {
+        let items: Vec<String> = items
+            .iter()
+            .map(|(source, destination)| {
+                format!("{{source: '{source}', destination: '{destination}'}}")
+            })
+            .collect();
+        archive.check(&format!("files: [{}]\n", items.join(", ")))
+    };
+    for source in ["nope", "*.html", "\\File", "file", "File/", "a/x/y"] {
+        assert_eq!(
+            files(&[(source, "/d")]),
+            ["files-source-missing"],
+            "{source}"
+        );
+    }
+    assert_eq!(files(&[("../../etc", "/d")]), ["files-source-outside"]);
+    assert_eq!(files(&[("a", "")]), ["files-destination-empty"]);
+    assert_eq!(
+        files(&[("File", "srv/app")]),
+        ["files-destination-relative"]
+    );
+    for clash in [
+        [("a/x", "/d"), ("b/x", "/d/./")],
+        [("a", "/d"), ("b", "/d")],
+        [("a", "/d"), ("b/x", "/d")],
+        [("b/x", "/d"), ("a", "/d")],
+        [("a", "/d"), ("c", "/d")],
+        [("b", "/d/x"), ("a", "/d")],
+        [("a", "/d"), ("File", "/d/x")],
+        [("a", "/d/e"), ("/", "/d/e/../.")],
+        [("a/x", "/d"), ("b", "/d/x")],
+        [("a/y", "/d/y"), ("a", "/d")],
+        [("a", "/"), ("b/x", "/")],
+        [("a", "/d"), ("a", "/d")],
+    ] {
+        let found = files(&clash);
+        let is_same = clash == [("a", "/d/e"), ("/", "/d/e/../.")];
+        if is_same {
+            // `/d/a/x` and `/d/e/x`: beside each other.
+            assert!(!found.contains(&"files-same-destination".to_owned()));
+        } else {
+            assert_eq!(found, ["files-same-destination"], "{clash:?}");
+        }
+    }
+    for good in [
+        vec![("a/x", "/d"), ("b/x", "/e")],
+        vec![("a/y", "/d"), ("b", "/d")],
+        vec![("a", "/d/e"), ("b", "/d")],
+        vec![("a", "/d"), ("b", "/dd")],
+        vec![("a/y", "/d/y/q"), ("a", "/d")],
+    ] {
+        assert!(files(&good).is_empty(), "{good:?}");
+    }
+}
+
+#[test]
+fn err_what_overlaps_too_often_is_refused_in_time() {
+    let names: Vec<String> = (0..3_000).map(|number| format!("d/f{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let archive = Archive::of(&names);
+    let items: String = (0..9_000)
+        .map(|number| {
+            format!(
+                "- {{source: d, destination: /srv/{}}}\n",
+                "x/".repeat(number % 7) + &number.to_string()
+            )
+        })
+        .collect();
+    let found = archive.check(&format!("files:\n{items}"));
+    assert_eq!(found, ["files-too-many"]);
+}
+
+#[test]
+fn err_permissions_that_meet_have_their_codes() {
+    let archive = Archive::of(&["index.html", "bin/a.sh", "bin/sub/b.sh"]);
+    let permissions =
+        |items: &[&str]| archive.check(&format!("{ALL}permissions: [{}]\n", items.join(", ")));
+    for twice in [
+        [
+            "{object: /srv/app/index.html}",
+            "{object: /srv/app/./index.html}",
+        ],
+        ["{object: /srv/app}", "{object: /srv/app/index.html}"],
+        ["{object: /srv/app/index.html}", "{object: /srv/app}"],
+        ["{object: /srv/app}", "{object: /srv/app/bin}"],
+        [
+            "{object: /srv, type: [directory]}",
+            "{object: /srv/app, type: [directory]}",
+        ],
+        [
+            "{object: /srv/app/bin, pattern: '*.sh'}",
+            "{object: /srv/app/bin, pattern: 'a*'}",
+        ],
+    ] {
+        assert_eq!(permissions(&twice), ["permission-twice"], "{twice:?}");
+    }
+    for good in [
+        [
+            "{object: /srv/app, type: [file]}",
+            "{object: /srv/app, type: [directory]}",
+        ],
+        [
+            "{object: /srv/app/bin, pattern: '*.sh'}",
+            "{object: /srv/app/bin/sub, type: [file]}",
+        ],
+        [
+            "{object: /srv/app/bin, pattern: '*.sh'}",
+            "{object: /srv/app/bin, except: [a.sh, sub], pattern: 'b*'}",
+        ],
+    ] {
+        assert!(permissions(&good).is_empty(), "{good:?}");
+    }
+    assert_eq!(
+        permissions(&["{object: /srv/app/index.html, pattern: '*.html'}"]),
+        ["permission-pattern-on-file"]
+    );
+    assert_eq!(
+        permissions(&["{object: /srv/app/index.html, except: [a]}"]),
+        ["permission-pattern-on-file"]
+    );
+    assert!(
+        permissions(&["{object: /srv/app/index.html, except: [a], type: [directory]}"]).is_empty()
+    );
+    for item in [
+        "{object: /srv/app, acls: ['d:u:a:r']}",
+        "{object: /srv/app/index.html, acls: ['d:u:a:r']}",
+    ] {
+        assert_eq!(
+            permissions(&[item]),
+            ["permission-acl-default-on-file"],
+            "{item}"
+        );
+    }
+    assert!(permissions(&["{object: /srv/app, acls: ['d:u:a:r'], type: [directory]}"]).is_empty());
+    assert_eq!(
+        permissions(&["{object: /nothing}"]),
+        ["permission-without-effect"]
+    );
+}
+
+#[test]
+fn ok_options_are_judged_by_platform() {
+    let all = Options {
+        ignore_application_stop_failures: true,
+        update_outdated_instances_only: true,
+        file_exists_behavior: Some(FileExistsBehavior::Overwrite),
+        bundle_type: Some(BundleType::Zip),
+    };
+    let lambda = "version: 0.0\nResources: [{f: {Type: 'AWS::Lambda::Function', Properties: {Name: f, Alias: a, \
+                  CurrentVersion: 1, TargetVersion: 2}}}]\n";
+    let archive = Archive::of(&[]).with("x", |entry| entry.encrypted = true);
+    let report = archive.check_with(lambda, &all);
+    // What is beside the AppSpec is not shipped, so it is not judged.
+    assert_eq!(codes(&report), ["option-illegal-on-platform"; 3]);
+    assert_eq!(report.platform, Some(Platform::Lambda));
+    assert!(
+        Archive::of(&[])
+            .check_with("version: 0.0\nos: linux", &all)
+            .findings
+            .is_empty()
+    );
+}
+
+#[test]
+fn ok_an_appspec_under_another_name_is_no_fault_on_lambda() {
+    let mut archive = Archive::default();
+    archive.add("appspec.yaml");
+    let lambda = "version: 0.0\nResources: [{f: {Type: 'AWS::Lambda::Function', Properties: {Name: f, Alias: a, \
+                  CurrentVersion: 1, TargetVersion: 2}}}]\n";
+    assert!(
+        archive
+            .check_with(lambda, &Options::default())
+            .findings
+            .is_empty()
+    );
+    assert_eq!(archive.check(""), ["appspec-renamed"]);
+}
+
+#[test]
+fn ok_without_an_appspec_the_archive_alone_is_judged_and_refusals_come_first() {
+    let archive = Archive::of(&["x", "x"]).with("y", |entry| entry.encrypted = true);
+    let contents = archive.contents();
+    let faults = AppSpec::read(b"", "appspec.yml").unwrap_err();
+    let report = check_all(
+        &archive,
+        &contents,
+        Err(&faults),
+        &Known::new(),
+        &Options::default(),
+    );
+    assert_eq!(report.platform, None);
+    assert_eq!(
+        codes(&report),
+        ["appspec-empty", "entry-encrypted", "entry-repeated"]
+    );
+}
+
+#[test]
+fn err_folders_that_are_nested_to_be_a_burden() {
+    let component = "x".repeat(30);
+    let deep = vec![component.as_str(); 120].join("/");
+    let names: Vec<String> = (0..2_600)
+        .map(|number| format!("{number:05}{deep}/f"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(Archive::of(&names).check(""), ["archive-too-many-entries"]);
+}
+
+/// The sources that make findings, and the tests that expect them.
+const SOURCES: &[&str] = &[
+    include_str!("../contents.rs"),
+    include_str!("../contents/survey.rs"),
+    include_str!("../appspec.rs"),
+    include_str!("../appspec/permissions.rs"),
+    include_str!("../appspec/server.rs"),
+    include_str!("../appspec/serverless.rs"),
+    include_str!("install.rs"),
+    include_str!("options.rs"),
+    include_str!("permissions.rs"),
+    include_str!("scripts.rs"),
+    include_str!("unpack.rs"),
+];
+const READERS: &[&str] = &[
+    include_str!("../archive/zip/error.rs"),
+    include_str!("../archive/tar.rs"),
+    include_str!("../archive/gzip.rs"),
+];
+const TESTS: &[&str] = &[
+    include_str!("../contents/tests.rs"),
+    include_str!("../appspec/tests.rs"),
+    include_str!("tests.rs"),
+];
+
+/// Words in quotes that look like codes.
+fn quoted_codes(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(1).filter(|word| {
+        word.contains('-')
+            && word.split('-').all(|part| {
+                !part.is_empty()
+                    && part
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            })
+    })
+}
+
+#[test]
+fn ok_every_code_has_one_row_a_source_and_a_test() {
+    let mut seen = std::collections::BTreeSet::new();
+    for row in codes::all() {
+        assert!(seen.insert(row.code), "{} has two rows", row.code);
+        assert!(!row.cause.is_empty() && !row.cure.is_empty());
+        let quoted = format!("\"{}\"", row.code);
+        let is_reader = READERS.iter().any(|source| source.contains(&quoted));
+        let is_ours = SOURCES.iter().any(|source| source.contains(&quoted));
+        assert!(is_reader || is_ours, "{} is never given", row.code);
+        let is_tested = TESTS.iter().any(|source| source.contains(&quoted));
+        assert!(
+            is_tested || (is_reader && !is_ours),
+            "{} has no test",
+            row.code
+        );
+    }
+    for source in SOURCES {
+        for code in quoted_codes(source) {
+            assert!(seen.contains(code), "{code} has no row");
+        }
+    }
+}
+
+#[test]
+fn ok_a_readers_words_get_the_tables_cure() {
+    let finding = codes::archive_refusal("entry-crc-mismatch", "entry `x` has CRC-32 1");
+    assert!(finding.refuses());
+    assert_eq!(
+        finding.cure,
+        codes::find("entry-crc-mismatch").unwrap().cure
+    );
+    assert!(codes::find("no-such-code").is_none());
+    let table = codes::markdown();
+    assert_eq!(table.lines().count(), codes::all().count() + 2);
+    assert!(
+        table
+            .lines()
+            .all(|line| line.replace("\\|", "").matches('|').count() == 5),
+        "{table}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn ok_any_tree_is_judged_without_panic_and_alike_each_time(
+        names in proptest::collection::vec("(a|b|c)(/(a|b|c)){0,3}/?", 0..10),
+        kinds in proptest::collection::vec(0_usize..5, 10),
+        targets in proptest::collection::vec("(\\.\\./|/|a|b|\\.|/c){0,4}", 10),
+        files in proptest::collection::vec(("(a|b|/|\\.\\./|c/a){1,2}", "/(a|b)(/(a|b)){0,2}"), 0..4),
+        objects in proptest::collection::vec("/(a|b)(/(a|b|c)){0,3}", 0..3),
+    ) {
+        let mut archive = Archive::of(&[]);
+        for ((name, kind), target) in names.iter().zip(&kinds).zip(&targets) {
+            let entry = archive.add(name);
+            if entry.kind == EntryKind::File {
+                entry.kind = [EntryKind::File, EntryKind::Symlink, EntryKind::HardLink, EntryKind::Special,
+                    EntryKind::File][*kind];
+                entry.link_target = matches!(entry.kind, EntryKind::Symlink | EntryKind::HardLink)
+                    .then_some(target.as_bytes());
+            }
+        }
+        let mut text = "version: 0.0\nos: linux\nfiles:\n".to_owned();
+        for (source, destination) in &files {
+            text.push_str(&format!("- {{source: '{source}', destination: '{destination}'}}\n"));
+        }
+        text.push_str("permissions:\n");
+        for object in &objects {
+            text.push_str(&format!("- {{object: '{object}'}}\n"));
+        }
+        let once = archive.check_with(&text, &Options::default());
+        prop_assert_eq!(&once, &archive.check_with(&text, &Options::default()));
+        for finding in &once.findings {
+            let row = codes::find(&finding.code).unwrap();
+            prop_assert_eq!(row.severity, finding.severity);
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! A staged artifact becomes a revision, a registration and deployments.
+//!
+//! ```text
+//! event -> staged object -> build -> claim -> settings -> judgement -> revision -> registration -> queue
+//!          (HeadObject)              (drop)   (deploy/judge)          (deploy/ship)               (advance)
+//! ```
+//!
+//! Owns the order of these steps and what stands in the drop's document after each. Every step asks first
+//! whether it was done before: an event may come twice, and a function may die in between.
+
+mod judge;
+mod ship;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::advance::{GroupName, Invocation};
+use crate::archive::Limits;
+use crate::configuration::Configuration;
+use crate::deployment::{CodeDeploy, Region};
+use crate::fault::{Fault, Retry, RetryReason};
+use crate::finding::Finding;
+use crate::intake::{Intake, Notice, StagedArtifact, read_event};
+use crate::key_pattern::Build;
+use crate::object::{ObjectKey, SourceObject};
+use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget};
+use crate::records::{Change, DocumentStore, Records};
+use crate::revision::{MultipartUploads, ObjectHead, ObjectStore};
+use crate::service_error::Kind;
+
+/// The `deploy` function.
+#[derive(Debug)]
+pub struct Deploy<D, S, C> {
+    /// The records.
+    pub records: Records<D>,
+    /// Artifacts and revisions.
+    pub objects: S,
+    /// CodeDeploy.
+    pub codedeploy: C,
+    /// What the environment says.
+    pub configuration: Configuration,
+    /// The function's own region.
+    pub region: Region,
+    /// What an archive may make us do.
+    pub limits: Limits,
+}
+
+/// What became of one staged object in this invocation.
+#[derive(Debug, Clone, PartialEq)]
+enum Handled {
+    /// The drop's document says it.
+    Recorded {
+        staged_key: ObjectKey,
+        status: DropStatus,
+    },
+    /// There is nothing to record.
+    Ignored(String),
+}
+
+impl Handled {
+    fn answer(&self) -> Value {
+        match self {
+            Self::Recorded { staged_key, status } => {
+                json!({ "staged_key": staged_key, "status": status })
+            }
+            Self::Ignored(reason) => json!({ "ignored": reason }),
+        }
+    }
+}
+
+/// A staged object, found and pinned.
+struct Found {
+    key: ObjectKey,
+    head: ObjectHead,
+}
+
+/// What the claim on a drop found.
+enum Claim {
+    /// It is ours to work on; the document as it stands.
+    Taken(Box<Drop>),
+    /// It has ended already.
+    Ended(DropStatus),
+    /// A newer upload of the same key has taken its place.
+    Overtaken,
+}
+
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+    /// Handles one event; the answer says what became of each staged object in it.
+    ///
+    /// # Errors
+    /// What may go better when Lambda delivers the event again. SQS messages fail one by one instead.
+    pub async fn handle(&self, event: &Value, invocation: &Invocation) -> Result<Value, Retry> {
+        match read_event(event) {
+            Intake::Direct(notices) => {
+                let mut answers = Vec::new();
+                let mut first_trouble = None;
+                for notice in &notices {
+                    // One object's trouble is not the others'; the whole event comes again for it.
+                    match self.handle_notice(notice, invocation).await {
+                        Ok(handled) => answers.push(handled.answer()),
+                        Err(retry) => {
+                            first_trouble.get_or_insert(retry);
+                        }
+                    }
+                }
+                match first_trouble {
+                    Some(retry) => Err(retry),
+                    None => Ok(json!({ "drops": answers })),
+                }
+            }
+            Intake::Batch(items) => {
+                let mut failures = Vec::new();
+                for item in &items {
+                    for notice in &item.notices {
+                        if let Err(retry) = self.handle_notice(notice, invocation).await {
+                            tracing::error!(
+                                error_type = retry.reason.error_type(),
+                                "message is given back: {retry}"
+                            );
+                            failures.push(json!({ "itemIdentifier": item.item_identifier }));
+                            break;
+                        }
+                    }
+                }
+                Ok(json!({ "batchItemFailures": failures }))
+            }
+        }
+    }
+
+    async fn handle_notice(
+        &self,
+        notice: &Notice,
+        invocation: &Invocation,
+    ) -> Result<Handled, Retry> {
+        let handled = match notice {
+            // Boxed, because the whole way of a drop would make one very large future.
+            Notice::Staged(staged) => Box::pin(self.handle_staged(staged, invocation)).await?,
+            Notice::StateChange(_) | Notice::Schedule(_) => Handled::Ignored(
+                "state changes and the schedule are the record function's business".to_owned(),
+            ),
+            Notice::Ignored(reason) => Handled::Ignored(reason.to_string()),
+        };
+        if let Handled::Ignored(reason) = &handled {
+            tracing::info!("event ignored: {reason}");
+        }
+        Ok(handled)
+    }
+
+    async fn handle_staged(
+        &self,
+        staged: &StagedArtifact,
+        invocation: &Invocation,
+    ) -> Result<Handled, Retry> {
+        let pattern = &self.configuration.staging_key_pattern;
+        let readings: Vec<&ObjectKey> = staged
+            .keys
+            .iter()
+            .filter(|key| self.is_staged(staged, key))
+            .collect();
+        let Some(first) = readings.first() else {
+            let key = staged
+                .keys
+                .first()
+                .map(ObjectKey::as_str)
+                .unwrap_or_default();
+            return Ok(Handled::Ignored(format!(
+                "key `{key}` does not lie where staged artifacts do ({pattern})"
+            )));
+        };
+        if !self.records.can_hold(first) {
+            return Ok(Handled::Ignored(format!(
+                "key `{first}` is too long for a record of it"
+            )));
+        }
+        let Some(found) = self.find(staged, &readings).await? else {
+            return Ok(Handled::Ignored(format!(
+                "s3://{}/{first} is gone, or a newer upload has replaced it",
+                staged.bucket
+            )));
+        };
+        let artifact = Artifact {
+            object: SourceObject {
+                bucket: staged.bucket.clone(),
+                key: found.key.clone(),
+                version_id: found.head.version_id.clone(),
+                etag: found.head.etag.clone(),
+                size: found.head.size,
+            },
+            sequencer: staged.sequencer.clone(),
+            uploaded_at: found.head.last_modified,
+        };
+        let (build, build_findings) = match pattern.read(found.key.as_str()) {
+            Some(captures) => Build::read(&captures, &found.head.metadata),
+            None => (Build::default(), Vec::new()),
+        };
+        let mut drop = match self.claim(artifact, build).await? {
+            Claim::Taken(drop) => *drop,
+            Claim::Ended(status) => {
+                return Ok(Handled::Recorded {
+                    staged_key: found.key,
+                    status,
+                });
+            }
+            Claim::Overtaken => {
+                return Ok(Handled::Ignored(format!(
+                    "a newer upload of `{}` has replaced this one",
+                    found.key
+                )));
+            }
+        };
+        let status = match self.work(&mut drop, build_findings, invocation).await {
+            Ok(status) => status,
+            Err(Fault::Reject(findings)) => {
+                self.close(&drop, DropStatus::Rejected, findings).await?
+            }
+            Err(Fault::Retry(retry)) => return Err(retry),
+        };
+        Ok(Handled::Recorded {
+            staged_key: found.key,
+            status,
+        })
+    }
+
+    /// Whether a key lies where staged artifacts do, and nowhere that we write ourselves.
+    fn is_staged(&self, staged: &StagedArtifact, key: &ObjectKey) -> bool {
+        let pattern = &self.configuration.staging_key_pattern;
+        let records = self.records.place();
+        let under_records = !records.prefix.is_empty()
+            && staged.bucket == records.bucket
+            && key.as_str().starts_with(&records.prefix);
+        // A key beside the pattern, but under its fixed part, is recorded as ignored: CI waits for an answer.
+        let beside = !pattern.static_prefix().is_empty()
+            && key.as_str().starts_with(pattern.static_prefix());
+        !under_records
+            && !key.as_str().ends_with('/')
+            && (beside || pattern.read(key.as_str()).is_some())
+    }
+
+    /// The reading of the key whose object is the event's.
+    async fn find(
+        &self,
+        staged: &StagedArtifact,
+        readings: &[&ObjectKey],
+    ) -> Result<Option<Found>, Retry> {
+        let mut denied = None;
+        for key in readings {
+            let head = self
+                .objects
+                .head(
+                    &staged.bucket,
+                    key,
+                    staged.version_id.as_ref(),
+                    staged.etag.as_ref(),
+                )
+                .await;
+            match head {
+                Ok(head) => {
+                    return Ok(Some(Found {
+                        key: (*key).clone(),
+                        head,
+                    }));
+                }
+                Err(error) => match error.kind {
+                    Kind::NotFound | Kind::PreconditionFailed => {}
+                    // Without the right to list, S3 says 403 of a key that is not there.
+                    Kind::AccessDenied => denied = Some(error),
+                    Kind::Conflict | Kind::Throttled | Kind::Unavailable | Kind::Refused => {
+                        return Err(error.into());
+                    }
+                },
+            }
+        }
+        match denied {
+            Some(error) => Err(error.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// Claims the drop in its document, or finds that it needs no work.
+    async fn claim(&self, artifact: Artifact, build: Build) -> Result<Claim, Retry> {
+        let staged_key = artifact.object.key.as_str().to_owned();
+        let fresh = Drop::claimed(artifact, build, Timestamp::now());
+        if let Some(known) = self.records.drop(&staged_key).await?
+            && known.drop_id == fresh.drop_id
+            && known.status.is_terminal()
+            && !known.is_abandoned()
+        {
+            return Ok(Claim::Ended(known.status));
+        }
+        self.records.open_drop(&fresh.drop_id, &staged_key).await?;
+        let claim = self
+            .records
+            .update_drop(&staged_key, |known| match known {
+                Some(known) if known.drop_id == fresh.drop_id && known.is_abandoned() => {
+                    Change::Write(fresh.clone(), Claim::Taken(Box::new(fresh.clone())))
+                }
+                Some(known) if known.drop_id == fresh.drop_id && known.status.is_terminal() => {
+                    Change::Keep(Claim::Ended(known.status))
+                }
+                Some(known) if known.drop_id == fresh.drop_id => {
+                    Change::Keep(Claim::Taken(Box::new(known)))
+                }
+                Some(known) if fresh.artifact.compare(&known.artifact).is_lt() => {
+                    Change::Keep(Claim::Overtaken)
+                }
+                _ => Change::Write(fresh.clone(), Claim::Taken(Box::new(fresh.clone()))),
+            })
+            .await?;
+        if !matches!(claim, Claim::Taken(_)) {
+            self.records.close_drop(&fresh.drop_id).await?;
+        }
+        Ok(claim)
+    }
+
+    /// From the claimed drop to its turn in every group that the settings name.
+    async fn work(
+        &self,
+        drop: &mut Drop,
+        build_findings: Vec<Finding>,
+        invocation: &Invocation,
+    ) -> Result<DropStatus, Fault> {
+        let staged_key = drop.artifact.object.key.as_str();
+        if self
+            .configuration
+            .staging_key_pattern
+            .read(staged_key)
+            .is_none()
+        {
+            let finding = Finding::refuse(
+                "staging-key-unknown",
+                format!(
+                    "staged key `{staged_key}` does not fit the pattern {}",
+                    self.configuration.staging_key_pattern
+                ),
+                "upload the artifact under a key of that pattern, followed by .zip, .tar.gz, .tgz or .tar",
+            );
+            return Ok(self.close(drop, DropStatus::Ignored, vec![finding]).await?);
+        }
+        if build_findings.iter().any(Finding::refuses) {
+            return Err(Fault::Reject(build_findings));
+        }
+        let judged = match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
+            judge::Judgement::Ignore(findings) => {
+                return Ok(self.close(drop, DropStatus::Ignored, findings).await?);
+            }
+            judge::Judgement::Deploy(judged) => judged,
+        };
+        let mut findings = build_findings;
+        findings.extend(judged.warnings.iter().cloned());
+        self.note_targets(drop, &judged, findings).await?;
+        for target in &judged.targets {
+            let known = drop.target(
+                &target.settings.application,
+                &target.settings.deployment_group,
+            );
+            if known.is_none_or(|known| known.status.is_terminal()) {
+                continue;
+            }
+            let shipped = known.and_then(|known| known.revision.clone());
+            let revision = match shipped {
+                Some(revision) => revision,
+                None => Box::pin(self.ship(drop, &judged, target)).await?,
+            };
+            self.enqueue(drop, target, revision).await?;
+        }
+        for target in &judged.targets {
+            let name = GroupName {
+                application: target.settings.application.clone(),
+                deployment_group: target.settings.deployment_group.clone(),
+                region: target.settings.region.clone(),
+            };
+            Box::pin(self.conductor(invocation).advance(&name)).await?;
+        }
+        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
+        Ok(now
+            .filter(|now| now.drop_id == drop.drop_id)
+            .map_or(DropStatus::Superseded, |now| now.status))
+    }
+
+    /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.
+    async fn note_targets(
+        &self,
+        drop: &mut Drop,
+        judged: &judge::Judged<'_, S>,
+        findings: Vec<Finding>,
+    ) -> Result<(), Retry> {
+        let now = Timestamp::now();
+        let targets: Vec<DropTarget> = judged
+            .targets
+            .iter()
+            .map(|target| DropTarget {
+                application: target.settings.application.clone(),
+                deployment_group: target.settings.deployment_group.clone(),
+                region: target.settings.region.clone(),
+                deployment_config: target.settings.deployment_config.clone(),
+                status: DropStatus::Deploying,
+                revision: None,
+                counts: None,
+                deployment_id: None,
+                superseded_by: None,
+                error: None,
+                failures: Vec::new(),
+                updated_at: now,
+            })
+            .collect();
+        *drop = self
+            .change_drop(drop, |drop| {
+                if !drop.deployments.is_empty() {
+                    return false;
+                }
+                drop.deployments.clone_from(&targets);
+                drop.deployment_block = Some(judged.block.clone());
+                drop.findings.clone_from(&findings);
+                true
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a drop that has no target.
+    async fn close(
+        &self,
+        drop: &Drop,
+        status: DropStatus,
+        findings: Vec<Finding>,
+    ) -> Result<DropStatus, Retry> {
+        for finding in &findings {
+            tracing::info!(
+                drop = %drop.drop_id, staged_key = %drop.artifact.object.key, code = finding.code,
+                "finding: {finding}"
+            );
+        }
+        let closed = self
+            .change_drop(drop, |drop| {
+                // What has a turn in some group already is not undone by what a later attempt found.
+                let under_way = drop
+                    .deployments
+                    .iter()
+                    .any(|target| target.deployment_id.is_some());
+                if drop.status.is_terminal() || under_way {
+                    return false;
+                }
+                for target in &mut drop.deployments {
+                    target.status = status;
+                }
+                drop.close(status, findings.clone());
+                true
+            })
+            .await?;
+        if closed.status.is_terminal() {
+            self.records.close_drop(&drop.drop_id).await?;
+        }
+        tracing::info!(
+            drop = %drop.drop_id, staged_key = %drop.artifact.object.key, status = closed.status.as_str(),
+            build_num = drop.build.build_num.as_deref(), "drop ended"
+        );
+        Ok(closed.status)
+    }
+
+    /// Changes the drop's document, as long as it is still this drop's; gives it as it stands then.
+    async fn change_drop(
+        &self,
+        drop: &Drop,
+        mut change: impl FnMut(&mut Drop) -> bool + Send,
+    ) -> Result<Drop, Retry> {
+        let now = Timestamp::now();
+        let changed = self
+            .records
+            .update_drop(drop.artifact.object.key.as_str(), |known| match known {
+                Some(mut known) if known.drop_id == drop.drop_id => {
+                    if change(&mut known) {
+                        known.updated_at = now;
+                        Change::Write(known.clone(), Some(known))
+                    } else {
+                        Change::Keep(Some(known))
+                    }
+                }
+                _ => Change::Keep(None),
+            })
+            .await?;
+        changed.ok_or_else(|| Retry {
+            reason: RetryReason::ArtifactChanged,
+            message: format!(
+                "a newer upload of `{}` replaced this one while it was worked on",
+                drop.artifact.object.key
+            ),
+        })
+    }
+
+    fn conductor<'a>(&'a self, invocation: &'a Invocation) -> crate::advance::Conductor<'a, D, C> {
+        crate::advance::Conductor {
+            records: &self.records,
+            codedeploy: &self.codedeploy,
+            invocation,
+        }
+    }
+}

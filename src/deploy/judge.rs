@@ -1,0 +1,509 @@
+//! What is to be deployed, and whether it may be: settings, contents, AppSpec and bundle check of every
+//! target, before anything is written or registered.
+//!
+//! All targets are judged before the first one is shipped: one bad bundle refuses the drop as a whole.
+
+use super::Deploy;
+use crate::appspec::Platform;
+use crate::archive::ArchiveFormat;
+use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
+use crate::bundle_check::Options;
+use crate::configuration::RepositoryConfig;
+use crate::contents::{self, Choice, Contents, KeptName};
+use crate::deployment::{BundleType, CodeDeploy, CommitId, ComputePlatform, RevisionLocation};
+use crate::fault::{Fault, Retry, RetryReason};
+use crate::finding::Finding;
+use crate::key_pattern::Build;
+use crate::object::{ObjectKey, SourceObject};
+use crate::records::DocumentStore;
+use crate::revision::{MultipartUploads, ObjectReader, ObjectStore};
+use crate::service_error::{Kind, ServiceError};
+use crate::settings::{
+    self, BundleChoice, Considered, Document, RevisionTarget, Selection, SettingsKind, Target,
+};
+
+/// Settings of artifacts whose staging pattern has no `{PROJECT}`.
+const DEFAULT_PROJECT: &str = "default";
+/// Bytes of a settings file.
+const SETTINGS_BYTES_MAX: u64 = 256 << 10;
+
+/// What the settings and the artifact come to.
+pub(super) enum Judgement<'a, S> {
+    /// Nothing is to be deployed; the findings say why.
+    Ignore(Vec<Finding>),
+    /// These targets.
+    Deploy(Box<Judged<'a, S>>),
+}
+
+/// Targets that may be shipped.
+pub(super) struct Judged<'a, S> {
+    /// The deployment block that matched.
+    pub block: String,
+    /// Its targets.
+    pub targets: Vec<JudgedTarget>,
+    /// The artifact, where it had to be opened.
+    pub artifact: Option<OpenedArtifact<'a, S>>,
+    /// What would bite.
+    pub warnings: Vec<Finding>,
+}
+
+/// One target that may be shipped.
+pub(super) struct JudgedTarget {
+    /// What the settings say.
+    pub settings: Target,
+    /// What the revision will be.
+    pub revision: Planned,
+}
+
+/// What a revision will be.
+pub(super) enum Planned {
+    /// A commit on GitHub: nothing is written.
+    GitHub(RevisionLocation),
+    /// An AppSpec file of Lambda or ECS.
+    AppSpecFile {
+        /// The key that it gets.
+        key: ObjectKey,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// YAML or JSON.
+        bundle_type: BundleType,
+        /// Entries of the artifact that are left out.
+        left_out: usize,
+    },
+    /// An archive of what is kept.
+    Archive {
+        /// The key that it gets.
+        key: ObjectKey,
+        /// What is kept.
+        contents: Contents,
+        /// Its format.
+        format: ArchiveFormat,
+        /// Whether the artifact is the revision as it stands.
+        is_unchanged: bool,
+    },
+}
+
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+    /// Judges everything that a drop asks for.
+    pub(super) async fn judge(
+        &self,
+        object: &SourceObject,
+        build: &Build,
+    ) -> Result<Judgement<'_, S>, Fault> {
+        let project = self.project_settings(build).await?;
+        let mut artifact = None;
+        let mut circle = None;
+        if self.configuration.repository_config == RepositoryConfig::Allowed
+            && project.repository_config == settings::RepositoryConfig::Allowed
+        {
+            let opened = artifact.insert(self.open(object).await?);
+            circle = circle_settings(opened, self.limits.document_bytes_max).await?;
+        }
+        let selection = settings::select(&project, circle.as_ref(), build, Some(&self.region));
+        let (block, targets, mut warnings) = match selection {
+            Selection::Deploy {
+                block,
+                targets,
+                warnings,
+                ..
+            } => (block, targets, warnings),
+            Selection::NothingToDeploy {
+                block,
+                mut warnings,
+                ..
+            } => {
+                warnings.insert(0, nothing_to_deploy(&block));
+                return Ok(Judgement::Ignore(warnings));
+            }
+            Selection::NoMatch { considered } => {
+                return Ok(Judgement::Ignore(vec![no_match(build, &considered)]));
+            }
+            Selection::Refused(findings) => return Err(Fault::Reject(findings)),
+        };
+        let needs_archive = targets
+            .iter()
+            .any(|target| matches!(target.location, RevisionTarget::S3 { .. }));
+        if artifact.is_none() && needs_archive {
+            artifact = Some(self.open(object).await?);
+        }
+        let mut judged = Vec::new();
+        let mut refusals = Vec::new();
+        for target in targets {
+            match self
+                .judge_target(object, build, target, artifact.as_ref(), &mut warnings)
+                .await
+            {
+                Ok(target) => judged.push(target),
+                Err(Fault::Reject(findings)) => {
+                    refusals.extend(
+                        findings
+                            .into_iter()
+                            .filter(|finding| !refusals.contains(finding))
+                            .collect::<Vec<_>>(),
+                    );
+                }
+                Err(retry) => return Err(retry),
+            }
+        }
+        if !refusals.is_empty() {
+            refusals.extend(warnings);
+            return Err(Fault::Reject(refusals));
+        }
+        Ok(Judgement::Deploy(Box::new(Judged {
+            block,
+            targets: judged,
+            artifact,
+            warnings,
+        })))
+    }
+
+    /// The project's settings.
+    async fn project_settings(&self, build: &Build) -> Result<Document, Fault> {
+        let project = build.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+        let place = &self.configuration.settings;
+        let key = place.key(&format!("{project}.yml")).map_err(|error| {
+            Fault::reject(Finding::refuse(
+                "settings-missing",
+                error.to_string(),
+                "use a shorter project name",
+            ))
+        })?;
+        let uri = format!("s3://{}/{key}", place.bucket);
+        let stored = match self
+            .records
+            .store()
+            .get(&place.bucket, &key, SETTINGS_BYTES_MAX)
+            .await
+        {
+            Ok(stored) => stored,
+            Err(error) if error.has_code("EntityTooLarge") => {
+                return Err(Fault::reject(
+                    Finding::refuse(
+                        "settings-too-large",
+                        error.message,
+                        "keep the settings below 256 KiB",
+                    )
+                    .in_file(uri),
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(stored) = stored else {
+            return Err(Fault::reject(
+                Finding::refuse(
+                    "settings-missing",
+                    format!("project `{project}` has no settings"),
+                    format!(
+                        "put the settings of the project at {uri}; they say what is deployed where"
+                    ),
+                )
+                .in_file(uri),
+            ));
+        };
+        settings::read(&uri, &stored.bytes, SettingsKind::Project).map_err(Fault::Reject)
+    }
+
+    async fn open(&self, object: &SourceObject) -> Result<OpenedArtifact<'_, S>, Fault> {
+        OpenedArtifact::open(&self.objects, object.clone(), &self.limits)
+            .await
+            .map_err(artifact_fault)
+    }
+
+    async fn judge_target(
+        &self,
+        object: &SourceObject,
+        build: &Build,
+        target: Target,
+        artifact: Option<&OpenedArtifact<'_, S>>,
+        warnings: &mut Vec<Finding>,
+    ) -> Result<JudgedTarget, Fault> {
+        let (bucket, key_pattern) = match &target.location {
+            RevisionTarget::GitHub { .. } => {
+                self.group_platform(&target).await?;
+                let revision = Planned::GitHub(github_revision(&target, build)?);
+                return Ok(JudgedTarget {
+                    settings: target,
+                    revision,
+                });
+            }
+            RevisionTarget::S3 {
+                bucket,
+                key_pattern,
+            } => (bucket, key_pattern),
+        };
+        let key = key_pattern
+            .expand(build)
+            .map_err(|error| Fault::reject(error.finding()))?;
+        let pattern = &self.configuration.staging_key_pattern;
+        if *bucket == object.bucket && pattern.read(key.as_str()).is_some() {
+            return Err(Fault::reject(Finding::refuse(
+                "revision-key-is-staged",
+                format!(
+                    "revision key `{key}` fits the staging pattern {pattern}, so that writing it would start another drop"
+                ),
+                "use a key pattern outside of the staging prefix",
+            )));
+        }
+        if target.needs_versioned_bucket()
+            && !self.objects.is_versioned(bucket, &target.region).await?
+        {
+            return Err(Fault::reject(Finding::refuse(
+                "key-pattern-not-unique",
+                format!(
+                    "key pattern `{key_pattern}` gives every build the same key, and bucket {bucket} keeps no versions"
+                ),
+                "put {COMMIT}, {SHORT_COMMIT} or {BUILD_NUM} into the key pattern, or switch versioning on",
+            )));
+        }
+        let Some(artifact) = artifact else {
+            return Err(Retry {
+                reason: RetryReason::Internal,
+                message: "artifact was not opened".to_owned(),
+            }
+            .into());
+        };
+        let choice = Choice {
+            application_root: target.application_root.as_prefix(),
+            exclude: target.exclude.set(),
+            format: artifact.index.format(),
+        };
+        let contents =
+            contents::choose_contents(&*artifact.index, &choice).map_err(Fault::Reject)?;
+        let format = bundle_format(target.bundle_type, artifact.index.format());
+        let is_unchanged = format == artifact.index.format()
+            && contents.entries.len() == artifact.index.len()
+            && contents
+                .entries
+                .iter()
+                .all(|kept| kept.name == KeptName::Suffix { skip: 0 });
+        let (appspec, report) = artifact
+            .check(&contents, &options_of(&target, format))
+            .await
+            .map_err(artifact_fault)?;
+        let refuses = report.findings.iter().any(Finding::refuses);
+        let Some((appspec, bytes)) = appspec.filter(|_| !refuses) else {
+            return Err(Fault::Reject(report.findings));
+        };
+        for finding in report.findings {
+            if !warnings.contains(&finding) {
+                warnings.push(finding);
+            }
+        }
+        let platform = appspec.platform();
+        if let Some(found) = self.group_platform(&target).await?
+            && !is_same(platform, found)
+        {
+            return Err(Fault::reject(platform_mismatch(&target, platform, found)));
+        }
+        let revision = if platform == Platform::Server {
+            if target.bundle_type == BundleChoice::AsIs && !is_unchanged {
+                return Err(Fault::reject(Finding::refuse(
+                    "bundle-type-as-is",
+                    format!(
+                        "`bundle_type: as_is` takes the artifact as it stands, but {} of its {} entries are left out or renamed",
+                        artifact.index.len()
+                            - contents
+                                .entries
+                                .iter()
+                                .filter(|kept| kept.name == KeptName::Suffix { skip: 0 })
+                                .count(),
+                        artifact.index.len()
+                    ),
+                    "use `bundle_type: zip`, `tgz` or `tar`, or build an artifact that needs no change",
+                )));
+            }
+            Planned::Archive {
+                key,
+                contents,
+                format,
+                is_unchanged,
+            }
+        } else {
+            Planned::AppSpecFile {
+                key,
+                bytes,
+                bundle_type: if appspec.is_json {
+                    BundleType::Json
+                } else {
+                    BundleType::Yaml
+                },
+                left_out: artifact.index.len().saturating_sub(1),
+            }
+        };
+        Ok(JudgedTarget {
+            settings: target,
+            revision,
+        })
+    }
+
+    /// The group's platform; refuses a target whose application or group is not there.
+    async fn group_platform(&self, target: &Target) -> Result<Option<ComputePlatform>, Fault> {
+        let answer = self
+            .codedeploy
+            .deployment_group(
+                &target.region,
+                &target.application,
+                &target.deployment_group,
+            )
+            .await;
+        match answer {
+            Ok(group) => Ok(group.compute_platform),
+            Err(error)
+                if error.kind == Kind::Refused
+                    && error
+                        .code
+                        .as_deref()
+                        .is_some_and(|code| code.ends_with("DoesNotExistException")) =>
+            {
+                Err(Fault::reject(crate::advance::refusal(&error)))
+            }
+            // Not to be told is no reason to refuse: `CreateDeployment` will say.
+            Err(error) if error.kind == Kind::Refused || error.kind == Kind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `circle.yml` at the artifact's root, where there is one.
+async fn circle_settings<S: ObjectReader>(
+    artifact: &OpenedArtifact<'_, S>,
+    bytes_max: u64,
+) -> Result<Option<Document>, Fault> {
+    let Some(entry) =
+        contents::find_document(&*artifact.index, CIRCLE_YML, artifact.index.format())
+    else {
+        return Ok(None);
+    };
+    let mut found = artifact
+        .contents(&[entry], bytes_max)
+        .await
+        .map_err(artifact_fault)?;
+    match found.remove(&entry) {
+        Some(bytes) => settings::read(CIRCLE_YML, &bytes, SettingsKind::CircleYml)
+            .map(Some)
+            .map_err(Fault::Reject),
+        None => Ok(None),
+    }
+}
+
+/// What trouble with an artifact means for its drop.
+pub(super) fn artifact_fault(error: ArtifactError) -> Fault {
+    match error {
+        ArtifactError::Service(error) => service_fault(error),
+        other => Fault::reject(other.finding()),
+    }
+}
+
+/// S3's trouble while the artifact is read; a failed condition means that it was replaced.
+pub(super) fn service_fault(error: ServiceError) -> Fault {
+    match error.kind {
+        Kind::PreconditionFailed | Kind::NotFound => Fault::retry(
+            RetryReason::ArtifactChanged,
+            format!("the artifact was replaced or deleted meanwhile: {error}"),
+        ),
+        _ => error.into(),
+    }
+}
+
+fn bundle_format(choice: BundleChoice, artifact: ArchiveFormat) -> ArchiveFormat {
+    match choice {
+        BundleChoice::Zip => ArchiveFormat::Zip,
+        BundleChoice::Tgz => ArchiveFormat::TarGz,
+        BundleChoice::Tar => ArchiveFormat::Tar,
+        BundleChoice::AsIs => artifact,
+    }
+}
+
+/// CodeDeploy's word for a format.
+pub(super) fn bundle_type(format: ArchiveFormat) -> BundleType {
+    match format {
+        ArchiveFormat::Zip => BundleType::Zip,
+        ArchiveFormat::TarGz => BundleType::Tgz,
+        ArchiveFormat::Tar => BundleType::Tar,
+    }
+}
+
+fn options_of(target: &Target, format: ArchiveFormat) -> Options {
+    Options {
+        ignore_application_stop_failures: target.ignore_application_stop_failures == Some(true),
+        update_outdated_instances_only: target.update_outdated_instances_only == Some(true),
+        file_exists_behavior: target.file_exists_behavior,
+        bundle_type: Some(bundle_type(format)),
+    }
+}
+
+fn github_revision(target: &Target, build: &Build) -> Result<RevisionLocation, Fault> {
+    let named = match &target.location {
+        RevisionTarget::GitHub { repository } => repository.clone(),
+        RevisionTarget::S3 { .. } => None,
+    };
+    let repository = named.or_else(|| build.repository.as_deref()?.parse().ok()).ok_or_else(|| {
+        Fault::reject(Finding::refuse(
+            "github-repository-missing",
+            "a GitHub revision needs a repository, and neither settings nor build name one",
+            "set `repository: owner/name` in the settings, or upload the artifact with the user metadata x-amz-meta-repository",
+        ))
+    })?;
+    let commit: Option<CommitId> = build
+        .commit
+        .as_deref()
+        .and_then(|commit| commit.parse().ok());
+    let commit_id = commit.filter(|commit| commit.as_str().len() >= 40).ok_or_else(|| {
+        Fault::reject(Finding::refuse(
+            "github-commit-missing",
+            "a GitHub revision needs the whole commit, 40 hexadecimal digits",
+            "upload the artifact with the user metadata x-amz-meta-commit, or use {COMMIT} in the staging key",
+        ))
+    })?;
+    Ok(RevisionLocation::GitHub {
+        repository,
+        commit_id,
+    })
+}
+
+fn is_same(appspec: Platform, group: ComputePlatform) -> bool {
+    matches!(
+        (appspec, group),
+        (Platform::Server, ComputePlatform::Server)
+            | (Platform::Lambda, ComputePlatform::Lambda)
+            | (Platform::Ecs, ComputePlatform::Ecs)
+    )
+}
+
+fn platform_mismatch(target: &Target, appspec: Platform, group: ComputePlatform) -> Finding {
+    Finding::refuse(
+        "platform-mismatch",
+        format!(
+            "AppSpec is for platform {appspec}, deployment group {}/{} is for {group:?}",
+            target.application, target.deployment_group
+        ),
+        "name a group of the AppSpec's platform, or bring the right AppSpec",
+    )
+}
+
+fn nothing_to_deploy(block: &str) -> Finding {
+    Finding::warn(
+        "nothing-to-deploy",
+        format!("deployment block `{block}` matches, and has no `codedeploy:`"),
+        "add the applications to deploy, if there should be any",
+    )
+}
+
+fn no_match(build: &Build, considered: &[Considered]) -> Finding {
+    const SHOWN_MAX: usize = 10;
+    let mut message = format!("no deployment block matches {}", build.name());
+    for (index, block) in considered.iter().take(SHOWN_MAX).enumerate() {
+        let join = if index == 0 { ": " } else { "; " };
+        message.push_str(&format!("{join}`{}` {}", block.block, block.verdict));
+    }
+    if considered.is_empty() {
+        message.push_str(": there is none");
+    } else if considered.len() > SHOWN_MAX {
+        message.push_str(&format!("; and {} more", considered.len() - SHOWN_MAX));
+    }
+    Finding::warn(
+        "no-matching-deployment",
+        message,
+        "add a block for it under `deployment:`, if it should be deployed",
+    )
+}

@@ -1,0 +1,581 @@
+//! A judged target becomes a written, registered revision and takes its turn in the group's queue.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::Deploy;
+use super::judge::{Judged, JudgedTarget, Planned, bundle_type, service_fault};
+use crate::archive::{ArchiveFormat, Index};
+use crate::artifact::{OpenedArtifact, archive_finding};
+use crate::contents::{Contents, KeptEntry};
+use crate::deployment::{BundleType, CodeDeploy, DeploymentRequest, RevisionLocation, S3Location};
+use crate::fault::{Fault, Retry, RetryReason};
+use crate::finding::Finding;
+use crate::key_pattern::Build;
+use crate::object::{BucketName, ObjectKey};
+use crate::records::DocumentStore;
+use crate::records::drop::{Drop, RevisionCounts};
+use crate::records::group::{DropReference, Ticket};
+use crate::records::queue::Admission;
+use crate::revision::{
+    self, Cost, MultipartUploads, NewObject, ObjectReader, ObjectStore, RevisionError,
+    WrittenObject,
+};
+use crate::service_error::Kind;
+use crate::settings::{RevisionTarget, Target, Verify};
+use crate::splice::parts::{PartLimits, plan_parts};
+use crate::splice::{self, SplicePlan, plan_splice};
+use crate::transcode::Transcoder;
+use crate::verify::{Verifier, VerifyError};
+
+/// Metadata that tells the revision's bytes apart from any others.
+const FINGERPRINT_METADATA: &str = "stagedrop-fingerprint";
+/// Metadata that names the artifact.
+const SOURCE_METADATA: &str = "stagedrop-source";
+/// Bytes of user metadata that S3 takes in all, with some room left.
+const METADATA_BYTES_MAX: usize = 1_900;
+/// Times that an admission is tried anew because others were admitted meanwhile.
+const ADMISSIONS_MAX: u32 = 100;
+
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+    /// Writes and registers a target's revision, and notes it in the drop's document.
+    pub(super) async fn ship(
+        &self,
+        drop: &Drop,
+        judged: &Judged<'_, S>,
+        target: &JudgedTarget,
+    ) -> Result<RevisionLocation, Fault> {
+        let settings = &target.settings;
+        let (revision, counts) = match &target.revision {
+            Planned::GitHub(revision) => (revision.clone(), None),
+            Planned::AppSpecFile {
+                key,
+                bytes,
+                bundle_type,
+                left_out,
+            } => {
+                let object = self.new_object(
+                    drop,
+                    settings,
+                    key,
+                    *bundle_type,
+                    &digest(&[b"appspec file", bytes]),
+                )?;
+                let (written, cost) = self
+                    .write(&object, async || {
+                        let cost = Cost {
+                            size: bytes.len() as u64,
+                            bytes_put: bytes.len() as u64,
+                            ..Cost::default()
+                        };
+                        Ok((self.objects.put(&object, bytes.clone().into()).await?, cost))
+                    })
+                    .await?;
+                (
+                    location(&object, written, *bundle_type),
+                    Some(counts_of(1, *left_out, cost)),
+                )
+            }
+            Planned::Archive {
+                key,
+                contents,
+                format,
+                is_unchanged,
+            } => {
+                let artifact = judged
+                    .artifact
+                    .as_ref()
+                    .ok_or_else(|| internal("artifact was not opened"))?;
+                let (object, written, cost) = self
+                    .write_archive(
+                        drop,
+                        settings,
+                        artifact,
+                        key,
+                        contents,
+                        *format,
+                        *is_unchanged,
+                    )
+                    .await?;
+                let left_out = artifact.index.len().saturating_sub(contents.entries.len());
+                (
+                    location(&object, written, bundle_type(*format)),
+                    Some(counts_of(contents.entries.len(), left_out, cost)),
+                )
+            }
+        };
+        let description = self.describe(settings, &drop.build);
+        self.codedeploy
+            .register_revision(
+                &settings.region,
+                &settings.application,
+                &revision,
+                &description,
+            )
+            .await
+            .map_err(|error| match error.kind {
+                Kind::Refused => Fault::reject(crate::advance::refusal(&error)),
+                _ => error.into(),
+            })?;
+        tracing::info!(
+            drop = %drop.drop_id, application = %settings.application,
+            entries = counts.map(|counts| counts.entries), size = counts.map(|counts| counts.size),
+            bytes_copied = counts.map(|counts| counts.bytes_copied), bytes_put = counts.map(|counts| counts.bytes_put),
+            "revision registered"
+        );
+        self.change_drop(drop, |drop| {
+            let Some(noted) = drop.target_mut(&settings.application, &settings.deployment_group)
+            else {
+                return false;
+            };
+            noted.revision = Some(revision.clone());
+            noted.counts = counts;
+            true
+        })
+        .await?;
+        Ok(revision)
+    }
+
+    /// Writes the archive by a splice where the format stays, else by transcoding.
+    async fn write_archive(
+        &self,
+        drop: &Drop,
+        settings: &Target,
+        artifact: &OpenedArtifact<'_, S>,
+        key: &ObjectKey,
+        contents: &Contents,
+        format: ArchiveFormat,
+        is_unchanged: bool,
+    ) -> Result<(NewObject, WrittenObject, Cost), Fault> {
+        let kept = &contents.entries;
+        let etag = &artifact.source.object.etag;
+        let plan = match &*artifact.index {
+            _ if is_unchanged => Some(SplicePlan::identity(artifact.source.object.size)),
+            Index::Zip(index) if format == ArchiveFormat::Zip => {
+                Some(plan_splice(index, kept).map_err(plan_fault)?)
+            }
+            Index::Tar(index)
+                if format == ArchiveFormat::Tar && index.format() == ArchiveFormat::Tar =>
+            {
+                let plan = splice::tar::plan_splice(index, kept, artifact.source.object.size);
+                Some(plan.map_err(|error| {
+                    Fault::reject(archive_finding(error.code(), error.to_string()))
+                })?)
+            }
+            _ => None,
+        };
+        let Some(plan) = plan else {
+            let fingerprint = transcode_fingerprint(etag.unquoted(), &artifact.index, kept, format);
+            let object = self.new_object(drop, settings, key, bundle_type(format), &fingerprint)?;
+            let estimate = artifact
+                .index
+                .entries()
+                .map(|entry| entry.size.saturating_add(2_048))
+                .fold(0, u64::saturating_add);
+            let (written, cost) = self
+                .write(&object, async || {
+                    let transcoder = Transcoder::new(
+                        artifact.index.clone(),
+                        kept.clone(),
+                        format,
+                        &self.limits,
+                    )?;
+                    revision::transcode(
+                        &self.objects,
+                        &artifact.source,
+                        transcoder,
+                        estimate,
+                        &object,
+                    )
+                    .await
+                })
+                .await?;
+            return Ok((object, written, cost));
+        };
+        let parts = plan_parts(&plan, &PartLimits::default()).map_err(|error| {
+            Fault::reject(archive_finding("archive-too-large", error.to_string()))
+        })?;
+        let object = self.new_object(
+            drop,
+            settings,
+            key,
+            bundle_type(format),
+            &plan.fingerprint(etag).to_string(),
+        )?;
+        let (written, cost) = self
+            .write(&object, async || {
+                let verifier = match &*artifact.index {
+                    Index::Zip(index) if settings.verify != Verify::None => {
+                        Some(Verifier::new(index, kept, parts.passing(), &self.limits))
+                    }
+                    _ => None,
+                };
+                if settings.verify == Verify::Full {
+                    verify_all(artifact, kept, &self.limits).await?;
+                }
+                revision::carry_out(
+                    &self.objects,
+                    &artifact.source,
+                    &plan,
+                    &parts,
+                    &object,
+                    verifier,
+                )
+                .await
+            })
+            .await?;
+        Ok((object, written, cost))
+    }
+
+    /// Writes an object, unless the same bytes are there already; other bytes at its key refuse the drop.
+    async fn write(
+        &self,
+        object: &NewObject,
+        write: impl AsyncFnOnce() -> Result<(WrittenObject, Cost), RevisionError>,
+    ) -> Result<(WrittenObject, Cost), Fault> {
+        if let Some(there) = self.already_there(object).await? {
+            return Ok((there, Cost::default()));
+        }
+        match write().await {
+            Ok(written) => Ok(written),
+            Err(RevisionError::Service(error))
+                if matches!(error.kind, Kind::PreconditionFailed | Kind::Conflict)
+                    && error.resource == format!("s3://{}/{}", object.bucket, object.key)
+                    && !object.replace =>
+            {
+                // Somebody wrote the key in between: this drop's other delivery, or another one.
+                match self.already_there(object).await? {
+                    Some(there) => Ok((there, Cost::default())),
+                    None => Err(error.into()),
+                }
+            }
+            Err(RevisionError::Service(error)) => Err(service_fault(error)),
+            Err(RevisionError::Unverified(VerifyError::Entry(error))) => Err(Fault::reject(
+                archive_finding(error.code(), error.to_string()),
+            )),
+            Err(RevisionError::Unverified(error @ VerifyError::TooMuch { .. })) => Err(
+                Fault::reject(archive_finding("archive-too-large", error.to_string())),
+            ),
+            Err(RevisionError::Transcode(error)) => Err(Fault::reject(archive_finding(
+                error.code(),
+                error.to_string(),
+            ))),
+            Err(RevisionError::Unverified(error @ VerifyError::Missed { .. })) => {
+                Err(internal(&error.to_string()))
+            }
+            Err(RevisionError::Assembly(error)) => Err(internal(&error.to_string())),
+        }
+    }
+
+    /// The object at the revision's key, if it holds the revision's bytes.
+    async fn already_there(&self, object: &NewObject) -> Result<Option<WrittenObject>, Fault> {
+        let head = match self
+            .objects
+            .head(&object.bucket, &object.key, None, None)
+            .await
+        {
+            Ok(head) => head,
+            Err(error) if error.kind == Kind::NotFound => return Ok(None),
+            // Without the right to list the bucket, S3 says so of a key that is not there.
+            Err(error) if error.kind == Kind::AccessDenied => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if head.metadata.get(FINGERPRINT_METADATA) == object.metadata.get(FINGERPRINT_METADATA) {
+            return Ok(Some(WrittenObject {
+                etag: head.etag,
+                version_id: head.version_id,
+            }));
+        }
+        if object.replace {
+            return Ok(None);
+        }
+        Err(Fault::reject(Finding::refuse(
+            "revision-key-taken",
+            format!(
+                "s3://{}/{} is taken by other bytes, and a revision is never overwritten",
+                object.bucket, object.key
+            ),
+            "give every build its own key: {BUILD_NUM} in the key pattern, and a new build number for new bytes",
+        )))
+    }
+
+    fn new_object(
+        &self,
+        drop: &Drop,
+        settings: &Target,
+        key: &ObjectKey,
+        bundle_type: BundleType,
+        fingerprint: &str,
+    ) -> Result<NewObject, Fault> {
+        let RevisionTarget::S3 { bucket, .. } = &settings.location else {
+            return Err(internal("a GitHub revision is not written"));
+        };
+        Ok(NewObject {
+            region: settings.region.clone(),
+            bucket: bucket.clone(),
+            key: key.clone(),
+            metadata: metadata(drop, bucket, fingerprint),
+            content_type: match bundle_type {
+                BundleType::Zip => "application/zip",
+                BundleType::Tgz => "application/gzip",
+                BundleType::Tar => "application/x-tar",
+                BundleType::Yaml => "application/yaml",
+                BundleType::Json => "application/json",
+            },
+            replace: settings.needs_versioned_bucket(),
+        })
+    }
+
+    fn describe(&self, settings: &Target, build: &Build) -> String {
+        match &settings.description {
+            Some(pattern) => pattern.expand_text(build),
+            None => {
+                let mut text = build.name().replace('`', "");
+                if let Some(build_num) = &build.build_num {
+                    text = format!("build {build_num}, {text}");
+                }
+                if let Some(commit) = build.short_commit() {
+                    text = format!("{text}, commit {commit}");
+                }
+                text
+            }
+        }
+    }
+
+    /// Takes the drop's place in its group's queue, once.
+    pub(super) async fn enqueue(
+        &self,
+        drop: &Drop,
+        target: &JudgedTarget,
+        revision: RevisionLocation,
+    ) -> Result<(), Fault> {
+        let settings = &target.settings;
+        let ticket = Ticket {
+            drop: DropReference {
+                staged_key: drop.artifact.object.key.as_str().to_owned(),
+                drop_id: drop.drop_id.clone(),
+            },
+            token: drop
+                .drop_id
+                .token(&settings.application, &settings.deployment_group),
+            build: drop.build.clone(),
+            uploaded_at: drop.artifact.uploaded_at,
+            arrival: 0,
+            order: settings.order,
+            queue: settings.queue,
+            redeploy: drop.build.redeploy,
+            request: DeploymentRequest {
+                application: settings.application.clone(),
+                deployment_group: settings.deployment_group.clone(),
+                region: settings.region.clone(),
+                deployment_config: settings.deployment_config.clone(),
+                revision,
+                description: self.describe(settings, &drop.build),
+                file_exists_behavior: settings.file_exists_behavior,
+                ignore_application_stop_failures: settings.ignore_application_stop_failures,
+                update_outdated_instances_only: settings.update_outdated_instances_only,
+                auto_rollback: settings.auto_rollback.clone(),
+            },
+        };
+        for _ in 0..ADMISSIONS_MAX {
+            // A ticket that came, ended and was forgotten is known from the drop's document alone; so
+            // that is read after the group's, and counts only if nobody was admitted since.
+            let before = self
+                .records
+                .group(&settings.application, &settings.deployment_group)
+                .await?;
+            if before
+                .as_ref()
+                .is_some_and(|group| group.region != settings.region)
+            {
+                return Err(Fault::reject(Finding::refuse(
+                    "group-region-conflict",
+                    format!(
+                        "deployment group {}/{} is recorded in another region than {}",
+                        settings.application, settings.deployment_group, settings.region
+                    ),
+                    "use other names in the other region, or delete the group's record once nothing runs there any more",
+                )));
+            }
+            let arrivals = before.map_or(0, |group| group.arrivals);
+            let now = self.records.drop(&ticket.drop.staged_key).await?;
+            let is_open = now.is_some_and(|now| {
+                now.drop_id == drop.drop_id
+                    && now
+                        .target(&settings.application, &settings.deployment_group)
+                        .is_some_and(|target| !target.status.is_terminal())
+            });
+            if !is_open {
+                return Ok(());
+            }
+            let (_, admission) = self
+                .records
+                .update_group(
+                    &settings.application,
+                    &settings.deployment_group,
+                    &settings.region,
+                    |group| {
+                        if group.arrivals != arrivals {
+                            return (false, None);
+                        }
+                        let admission = group.admit(ticket.clone(), Timestamp::now());
+                        (admission != Admission::Known, Some(admission))
+                    },
+                )
+                .await?;
+            if admission.is_some() {
+                return Ok(());
+            }
+        }
+        Err(Fault::retry(
+            RetryReason::RecordContention,
+            format!(
+                "{ADMISSIONS_MAX} other builds were admitted to {} meanwhile",
+                settings.deployment_group
+            ),
+        ))
+    }
+}
+
+/// `verify: full`: every kept entry is read and checked, also those that S3 copies by itself.
+async fn verify_all<S: ObjectReader>(
+    artifact: &OpenedArtifact<'_, S>,
+    kept: &[KeptEntry],
+    limits: &crate::archive::Limits,
+) -> Result<(), RevisionError> {
+    let Index::Zip(index) = &*artifact.index else {
+        return Ok(());
+    };
+    let whole = crate::object::ByteRange::new(0, artifact.source.object.size);
+    let mut verifier = Verifier::new(index, kept, vec![whole], limits);
+    for window in artifact.source.windows() {
+        verifier.feed(window.start, &artifact.source.read(window).await?)?;
+    }
+    verifier.finish()?;
+    Ok(())
+}
+
+fn location(
+    object: &NewObject,
+    written: WrittenObject,
+    bundle_type: BundleType,
+) -> RevisionLocation {
+    RevisionLocation::S3(S3Location {
+        bucket: object.bucket.clone(),
+        key: object.key.clone(),
+        bundle_type,
+        version: written.version_id,
+        etag: Some(written.etag),
+    })
+}
+
+fn counts_of(entries: usize, left_out: usize, cost: Cost) -> RevisionCounts {
+    RevisionCounts {
+        entries: entries as u64,
+        left_out: left_out as u64,
+        size: cost.size,
+        bytes_copied: cost.bytes_copied,
+        bytes_got: cost.bytes_got,
+        bytes_put: cost.bytes_put,
+    }
+}
+
+/// User metadata of the revision: the build, and what tells its bytes. Values that would pass S3's
+/// limit in all are left out, the least needed ones first to go.
+fn metadata(drop: &Drop, bucket: &BucketName, fingerprint: &str) -> BTreeMap<String, String> {
+    let build = &drop.build;
+    let source = format!(
+        "s3://{}/{}",
+        drop.artifact.object.bucket, drop.artifact.object.key
+    );
+    let mut left = METADATA_BYTES_MAX.saturating_sub(bucket.as_str().len());
+    let values = [
+        (FINGERPRINT_METADATA, Some(fingerprint)),
+        ("commit", build.commit.as_deref()),
+        ("build-num", build.build_num.as_deref()),
+        ("branch", build.branch.as_deref()),
+        ("tag", build.tag.as_deref()),
+        ("repository", build.repository.as_deref()),
+        ("author", build.author.as_deref()),
+        ("build-url", build.build_url.as_deref()),
+        (SOURCE_METADATA, Some(&source)),
+    ];
+    let mut metadata = BTreeMap::new();
+    for (name, value) in values {
+        let Some(value) = value.map(header_text) else {
+            continue;
+        };
+        if let Some(rest) = left.checked_sub(name.len() + value.len()) {
+            left = rest;
+            metadata.insert(name.to_owned(), value);
+        }
+    }
+    metadata
+}
+
+/// A value as HTTP headers take it: printable ASCII as it is, anything else percent-encoded.
+fn header_text(value: &str) -> String {
+    value
+        .bytes()
+        .fold(String::with_capacity(value.len()), |mut text, byte| {
+            if (byte.is_ascii_graphic() || byte == b' ') && byte != b'%' {
+                text.push(char::from(byte));
+            } else {
+                text.push_str(&format!("%{byte:02X}"));
+            }
+            text
+        })
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// What decides the bytes of a transcoded revision: source, kept entries with their names, format.
+fn transcode_fingerprint(
+    etag: &str,
+    index: &Index,
+    kept: &[KeptEntry],
+    format: ArchiveFormat,
+) -> String {
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    field(b"stagedrop transcode 1");
+    field(etag.as_bytes());
+    field(format!("{format:?}").as_bytes());
+    for entry in kept {
+        field(&entry.index.to_be_bytes());
+        if let Some(source) = index.entry(entry.index as usize) {
+            field(entry.name(&source));
+        }
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn plan_fault(error: crate::splice::PlanError) -> Fault {
+    Fault::reject(archive_finding("archive-too-large", error.to_string()))
+}
+
+fn internal(message: &str) -> Fault {
+    Retry {
+        reason: RetryReason::Internal,
+        message: message.to_owned(),
+    }
+    .into()
+}

@@ -1,0 +1,93 @@
+//! How both functions start: environment to clients to serving, with every fault told before the first event.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use lambda_runtime::{LambdaEvent, run, service_fn};
+use serde_json::Value;
+
+use crate::advance::Invocation;
+use crate::aws::Aws;
+use crate::configuration::Configuration;
+use crate::deploy::Deploy;
+use crate::deployment::Region;
+use crate::fault::Retry;
+use crate::record::Record;
+use crate::records::Records;
+
+/// Serves staged objects until the runtime ends the process.
+///
+/// # Errors
+/// A fault of the environment, or of the Runtime API.
+pub async fn deploy() -> Result<(), lambda_runtime::Error> {
+    let (configuration, aws, region) = prepare().await?;
+    let deploy = &Deploy {
+        records: Records::new(&aws, configuration.records.clone()),
+        objects: &aws,
+        codedeploy: &aws,
+        configuration,
+        region,
+        limits: Default::default(),
+    };
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        let invocation = begun(&event);
+        log(Box::pin(deploy.handle(&event.payload, &invocation)).await)
+    }))
+    .await
+}
+
+/// Serves state changes and the schedule until the runtime ends the process.
+///
+/// # Errors
+/// A fault of the environment, or of the Runtime API.
+pub async fn record() -> Result<(), lambda_runtime::Error> {
+    let (configuration, aws, region) = prepare().await?;
+    let record = &Record {
+        records: Records::new(&aws, configuration.records),
+        codedeploy: &aws,
+        region,
+    };
+    run(service_fn(|event: LambdaEvent<Value>| async move {
+        let invocation = begun(&event);
+        log(Box::pin(record.handle(&event.payload, &invocation)).await)
+    }))
+    .await
+}
+
+async fn prepare() -> Result<(Configuration, Aws, Region), lambda_runtime::Error> {
+    lambda_runtime::tracing::init_default_subscriber();
+    let configuration = Configuration::read(|name| std::env::var(name).ok());
+    let aws = Aws::from_environment().await;
+    let region = aws
+        .region()
+        .ok_or("AWS_REGION is not set; set it to the region of the stack");
+    match (configuration, region) {
+        (Ok(configuration), Ok(region)) => Ok((configuration, aws, region)),
+        (Err(faults), Ok(_)) => Err(faults.into()),
+        (Ok(_), Err(region)) => Err(region.into()),
+        (Err(faults), Err(region)) => Err(format!("{faults}\n  {region}").into()),
+    }
+}
+
+fn begun(event: &LambdaEvent<Value>) -> Invocation {
+    let deadline = event.context.deadline();
+    let left = deadline
+        .duration_since(SystemTime::now())
+        .unwrap_or(Duration::ZERO);
+    let now = Timestamp::now();
+    Invocation::begun(
+        &event.context.request_id,
+        now.checked_add(left).unwrap_or(now),
+    )
+}
+
+/// The one place where a failed event is logged.
+fn log(answer: Result<Value, Retry>) -> Result<Value, Retry> {
+    if let Err(retry) = &answer {
+        tracing::error!(
+            error_type = retry.reason.error_type(),
+            "event is given back to Lambda: {retry}"
+        );
+    }
+    answer
+}

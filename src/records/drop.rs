@@ -1,0 +1,350 @@
+//! The drop's document: `drops/<staging key>.json`, the newest drop of that key.
+//!
+//! Owns its shape, which drop of a key is the newer one, and how the status of the whole follows from
+//! the targets'. It is the claim on a drop: whoever works on one first finds its own drop in here.
+
+use std::cmp::Ordering;
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::group::{Announcement, EndStatus, SupersededBy};
+use crate::deployment::{
+    ApplicationName, DeploymentConfigName, DeploymentError, DeploymentGroupName, DeploymentId,
+    DeploymentToken, Region, RevisionLocation, TargetFailure,
+};
+use crate::finding::Finding;
+use crate::intake::compare_sequencers;
+use crate::key_pattern::Build;
+use crate::object::{SourceObject, checked_name};
+
+/// The finding of a drop that the schedule gave up.
+pub const ABANDONED: &str = "drop-abandoned";
+
+checked_name!(
+    /// Tells one drop from every other: a digest of what makes the staged object this one.
+    DropId,
+    "drop id",
+    "24 hexadecimal digits",
+    |text| text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit())
+);
+
+/// The artifact of a drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Bucket, key, version, ETag and size.
+    #[serde(flatten)]
+    pub object: SourceObject,
+    /// S3's sequencer, where the event carried one; orders the uploads of one key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequencer: Option<String>,
+    /// `Last-Modified`: when it was uploaded, in whole seconds.
+    pub uploaded_at: Timestamp,
+}
+
+impl Artifact {
+    /// The drop's identity: the same for every delivery of every event of one upload, in whatever envelope.
+    ///
+    /// Taken from what S3 says of the object and not from the event, because envelopes differ in what
+    /// they carry. Without versions, an upload of the same bytes counts as new if a second has passed.
+    pub fn drop_id(&self) -> DropId {
+        let mut hash = Sha256::new();
+        let upload = match &self.object.version_id {
+            Some(version) => version.as_str().to_owned(),
+            None => self.uploaded_at.as_second().to_string(),
+        };
+        for part in [
+            self.object.bucket.as_str(),
+            self.object.key.as_str(),
+            self.object.etag.unquoted(),
+            &upload,
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        let mut text = String::with_capacity(24);
+        for byte in hash.finalize().iter().take(12) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        DropId(text)
+    }
+
+    /// Whether this upload of the same key came after, before or neither.
+    pub fn compare(&self, other: &Artifact) -> Ordering {
+        match (&self.sequencer, &other.sequencer) {
+            (Some(mine), Some(theirs)) => compare_sequencers(mine, theirs),
+            _ => self.uploaded_at.cmp(&other.uploaded_at),
+        }
+    }
+}
+
+impl DropId {
+    /// The mark of this drop's deployment to one group.
+    pub fn token(
+        &self,
+        application: &ApplicationName,
+        deployment_group: &DeploymentGroupName,
+    ) -> DeploymentToken {
+        let mut hash = Sha256::new();
+        for part in [
+            self.as_str(),
+            application.as_str(),
+            deployment_group.as_str(),
+        ] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+        DeploymentToken::from_digest(&hash.finalize())
+    }
+}
+
+/// How far a drop, or one of its targets, has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropStatus {
+    /// Nothing to do: no block matches, or the key is none of ours.
+    Ignored,
+    /// It can never succeed; the findings say why.
+    Rejected,
+    /// Its group is busy.
+    Waiting,
+    /// Being repackaged, registered or deployed.
+    Deploying,
+    /// A newer build took its place.
+    Superseded,
+    /// Deployed.
+    Succeeded,
+    /// Failed; the failures say where.
+    Failed,
+    /// Stopped by somebody or by an alarm.
+    Stopped,
+}
+
+impl DropStatus {
+    /// Whether it stays so.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Deploying)
+    }
+
+    /// The word in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Waiting => "waiting",
+            Self::Deploying => "deploying",
+            Self::Superseded => "superseded",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl From<EndStatus> for DropStatus {
+    fn from(end: EndStatus) -> Self {
+        match end {
+            EndStatus::Rejected => Self::Rejected,
+            EndStatus::Superseded => Self::Superseded,
+            EndStatus::Succeeded => Self::Succeeded,
+            EndStatus::Failed => Self::Failed,
+            EndStatus::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// What went into a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RevisionCounts {
+    /// Entries in the revision.
+    pub entries: u64,
+    /// Entries of the artifact that were left out.
+    pub left_out: u64,
+    /// The revision's size in bytes.
+    pub size: u64,
+    /// Bytes that S3 copied by itself.
+    pub bytes_copied: u64,
+    /// Bytes read through the function to write the revision.
+    pub bytes_got: u64,
+    /// Bytes sent by the function.
+    pub bytes_put: u64,
+}
+
+/// One target of a drop: an application and its deployment group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DropTarget {
+    /// Application.
+    pub application: ApplicationName,
+    /// Deployment group.
+    pub deployment_group: DeploymentGroupName,
+    /// Region.
+    pub region: Region,
+    /// Configuration, where the settings name one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_config: Option<DeploymentConfigName>,
+    /// Status of this target.
+    pub status: DropStatus,
+    /// The revision, once it is written and registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<RevisionLocation>,
+    /// What went into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<RevisionCounts>,
+    /// The deployment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<DeploymentId>,
+    /// The build that overtook it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<SupersededBy>,
+    /// CodeDeploy's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<DeploymentError>,
+    /// The targets that failed first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<TargetFailure>,
+    /// When it came to its status.
+    pub updated_at: Timestamp,
+}
+
+impl DropTarget {
+    /// Takes the end that a group announced; tells whether anything changed.
+    fn take(&mut self, end: &Announcement) -> bool {
+        if self.status.is_terminal() {
+            return false;
+        }
+        self.status = end.status.into();
+        self.updated_at = end.at;
+        if end.deployment_id.is_some() {
+            self.deployment_id.clone_from(&end.deployment_id);
+        }
+        self.superseded_by.clone_from(&end.superseded_by);
+        self.error.clone_from(&end.error);
+        self.failures.clone_from(&end.failures);
+        true
+    }
+}
+
+/// A drop: one upload of one staged key, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Drop {
+    /// Which drop of the key this is.
+    pub drop_id: DropId,
+    /// What was uploaded.
+    pub artifact: Artifact,
+    /// Which build it is.
+    pub build: Build,
+    /// Status of the whole.
+    pub status: DropStatus,
+    /// The deployment block that matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_block: Option<String>,
+    /// What is wrong with it, or would bite.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// One for each application that the block names.
+    #[serde(default)]
+    pub deployments: Vec<DropTarget>,
+    /// When it was first heard of.
+    pub created_at: Timestamp,
+    /// When this document last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Drop {
+    /// A drop that was just heard of.
+    pub fn claimed(artifact: Artifact, build: Build, now: Timestamp) -> Self {
+        Self {
+            drop_id: artifact.drop_id(),
+            artifact,
+            build,
+            status: DropStatus::Deploying,
+            deployment_block: None,
+            findings: Vec::new(),
+            deployments: Vec::new(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Whether the schedule gave it up; such a drop may be worked on again.
+    pub fn is_abandoned(&self) -> bool {
+        self.status == DropStatus::Failed
+            && self
+                .findings
+                .iter()
+                .any(|finding| finding.code == ABANDONED)
+    }
+
+    /// The target of that application and group.
+    pub fn target(
+        &self,
+        application: &ApplicationName,
+        group: &DeploymentGroupName,
+    ) -> Option<&DropTarget> {
+        self.deployments
+            .iter()
+            .find(|target| target.application == *application && target.deployment_group == *group)
+    }
+
+    /// The same, to be changed.
+    pub fn target_mut(
+        &mut self,
+        application: &ApplicationName,
+        group: &DeploymentGroupName,
+    ) -> Option<&mut DropTarget> {
+        self.deployments
+            .iter_mut()
+            .find(|target| target.application == *application && target.deployment_group == *group)
+    }
+
+    /// Ends a drop without targets: ignored or rejected.
+    pub fn close(&mut self, status: DropStatus, findings: Vec<Finding>) {
+        self.status = status;
+        self.findings = findings;
+    }
+
+    /// Takes an end that a group announced; tells whether anything changed.
+    pub fn take(
+        &mut self,
+        application: &ApplicationName,
+        group: &DeploymentGroupName,
+        end: &Announcement,
+    ) -> bool {
+        let taken = self
+            .target_mut(application, group)
+            .is_some_and(|target| target.take(end));
+        if taken {
+            for finding in &end.findings {
+                if !self.findings.contains(finding) {
+                    self.findings.push(finding.clone());
+                }
+            }
+            self.conclude();
+        }
+        taken
+    }
+
+    /// Derives the status of the whole from the targets': what is under way before what ended, and what
+    /// ended badly before what ended well.
+    pub fn conclude(&mut self) {
+        const WORST_FIRST: [DropStatus; 7] = [
+            DropStatus::Deploying,
+            DropStatus::Waiting,
+            DropStatus::Failed,
+            DropStatus::Rejected,
+            DropStatus::Stopped,
+            DropStatus::Superseded,
+            DropStatus::Succeeded,
+        ];
+        if let Some(status) = WORST_FIRST.into_iter().find(|status| {
+            self.deployments
+                .iter()
+                .any(|target| target.status == *status)
+        }) {
+            self.status = status;
+        }
+    }
+}

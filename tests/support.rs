@@ -1,0 +1,426 @@
+//! One AWS for every test: the embedded one, with both functions as processes behind the Runtime API.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use stagedrop::local::codedeploy::{Platform, Progress};
+use stagedrop::local::events::Delivery;
+use stagedrop::local::runtime_api::{FunctionError, FunctionSpec};
+use stagedrop::local::s3::Attributes;
+use stagedrop::local::{Functions, LocalAws, Options};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+pub const ARTIFACTS: &str = "artifacts";
+pub const REVISIONS: &str = "revisions";
+pub const COMMIT: &str = "3f2c1a9d5b7e8f60412233445566778899aabbcc";
+
+pub const SETTINGS: &str = "\
+codedeploy:
+  shop:
+    application_root: /
+    revision_location:
+      revision_type: S3
+      s3_location:
+        bucket: revisions
+        key_pattern: apps/shop-{BRANCH}-{SHORT_COMMIT}-{BUILD_NUM}
+deployment:
+  production:
+    branch: master
+    codedeploy:
+      shop:
+        deployment_group: production
+        deployment_config: CodeDeployDefault.OneAtATime
+";
+
+pub const APPSPEC: &str = "\
+version: 0.0
+os: linux
+files:
+  - source: /
+    destination: /srv/shop
+hooks:
+  AfterInstall:
+    - location: scripts/after.sh
+";
+
+/// Deployments that end by themselves, events that come at once.
+pub fn automatic() -> Options {
+    Options {
+        progress: Progress::Automatic {
+            step: Duration::from_millis(2),
+        },
+        ..Options::default()
+    }
+}
+
+/// Deployments that the test moves on, events that come at once.
+pub fn by_hand() -> Options {
+    Options {
+        progress: Progress::Manual,
+        ..Options::default()
+    }
+}
+
+/// Deployments and events that the test moves on.
+pub fn silent() -> Options {
+    Options {
+        progress: Progress::Manual,
+        delivery: Delivery {
+            manual: true,
+            ..Delivery::default()
+        },
+        ..Options::default()
+    }
+}
+
+pub struct World {
+    pub aws: LocalAws,
+    pub functions: Functions,
+}
+
+impl World {
+    pub async fn start(options: Options) -> Self {
+        Self::with_environment(options, &[]).await
+    }
+
+    pub async fn with_environment(options: Options, more: &[(&str, &str)]) -> Self {
+        let aws = LocalAws::start(options).await.unwrap();
+        aws.create_bucket(ARTIFACTS, true).unwrap();
+        aws.create_bucket(REVISIONS, true).unwrap();
+        aws.create_application("shop", Platform::Server).unwrap();
+        aws.create_deployment_group("shop", "production").unwrap();
+        aws.router().watch_staging(ARTIFACTS, "staging/");
+        let spec = |name: &str, program: &str| {
+            let mut spec = FunctionSpec::new(name, program);
+            spec.concurrency = 2;
+            spec.timeout = Duration::from_secs(60);
+            spec.retry_delays = vec![Duration::from_millis(50); 2];
+            spec.env = environment();
+            spec.env.extend(
+                more.iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+            );
+            spec
+        };
+        let functions = aws
+            .run_functions(
+                spec("deploy", env!("CARGO_BIN_EXE_deploy")),
+                spec("record", env!("CARGO_BIN_EXE_record")),
+                Some(std::sync::Arc::new(|_, event| {
+                    if std::env::var_os("SHOW_LOGS").is_some() {
+                        eprintln!("{event:?}");
+                    }
+                })),
+            )
+            .await
+            .unwrap();
+        let world = Self { aws, functions };
+        world.put("settings/shop.yml", SETTINGS);
+        world
+    }
+
+    /// Writes an object of the artifact bucket.
+    pub fn put(&self, key: &str, body: impl Into<Vec<u8>>) {
+        self.put_with(key, body, &[]);
+    }
+
+    pub fn put_with(&self, key: &str, body: impl Into<Vec<u8>>, metadata: &[(&str, &str)]) {
+        let mut attributes = Attributes::default();
+        attributes.metadata = metadata
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self.aws
+            .store()
+            .put(ARTIFACTS, key, body.into(), attributes)
+            .unwrap();
+    }
+
+    /// Drops a build of branch master and waits until nothing moves any more.
+    pub async fn drop_build(&self, build_num: u32, body: impl Into<Vec<u8>>) -> Value {
+        let key = staged_key(build_num);
+        self.put(&key, body);
+        self.aws.quiet().await;
+        self.drop_record(&key)
+    }
+
+    /// The same, and waits for its deployment to end.
+    pub async fn deploy_build(&self, build_num: u32, body: impl Into<Vec<u8>>) -> Value {
+        self.drop_build(build_num, body).await;
+        self.aws.settled().await;
+        self.drop_record(&staged_key(build_num))
+    }
+
+    pub fn drop_record(&self, staged_key: &str) -> Value {
+        self.record(&format!("drops/{staged_key}.json"))
+            .unwrap_or_else(|| panic!("no record of {staged_key}"))
+    }
+
+    pub fn group_record(&self) -> Value {
+        self.record("groups/shop/production.json")
+            .expect("no record of the group")
+    }
+
+    pub fn deployment_record(&self, id: &str) -> Value {
+        self.record(&format!("deployments/{id}.json"))
+            .unwrap_or_else(|| panic!("no record of {id}"))
+    }
+
+    pub fn record(&self, name: &str) -> Option<Value> {
+        let bytes = self
+            .aws
+            .store()
+            .get(ARTIFACTS, &format!("records/{name}"))
+            .ok()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// Every record fits its schema, and nothing is marked as open that is not.
+    pub fn check_records(&self) {
+        for (folder, schema) in [
+            ("drops", include_str!("../src/records/drop.schema.json")),
+            (
+                "deployments",
+                include_str!("../src/records/deployment.schema.json"),
+            ),
+            ("groups", include_str!("../src/records/group.schema.json")),
+        ] {
+            let schema: Value = serde_json::from_str(schema).unwrap();
+            let validator = jsonschema::options()
+                .should_validate_formats(true)
+                .build(&schema)
+                .unwrap();
+            for key in self
+                .aws
+                .store()
+                .keys(ARTIFACTS, &format!("records/{folder}/"))
+                .unwrap()
+            {
+                let record: Value =
+                    serde_json::from_slice(&self.aws.store().get(ARTIFACTS, &key).unwrap())
+                        .unwrap();
+                let faults: Vec<String> = validator
+                    .iter_errors(&record)
+                    .map(|error| format!("{}: {error}", error.instance_path()))
+                    .collect();
+                assert!(faults.is_empty(), "{key}: {faults:#?}\n{record:#}");
+            }
+        }
+    }
+
+    /// The markers of what is open.
+    pub fn open(&self) -> Vec<String> {
+        self.aws.store().keys(ARTIFACTS, "records/open/").unwrap()
+    }
+
+    /// The revision's object of a drop's only target.
+    pub fn revision(&self, drop: &Value) -> Vec<u8> {
+        let key = drop["deployments"][0]["revision"]["key"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no revision: {drop:#}"));
+        self.aws.store().get(REVISIONS, key).unwrap().to_vec()
+    }
+
+    /// Starts a deployment that is none of ours.
+    pub fn foreign_deployment(&self) -> String {
+        let key = "by-hand.zip";
+        let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
+        self.aws
+            .store()
+            .put(REVISIONS, key, body, Attributes::default())
+            .unwrap();
+        let revision = json!({ "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } });
+        let call =
+            |operation: &str, input: Value| self.aws.codedeploy().call(operation, &input).unwrap();
+        call(
+            "RegisterApplicationRevision",
+            json!({ "applicationName": "shop", "revision": revision }),
+        );
+        let answer = call(
+            "CreateDeployment",
+            json!({ "applicationName": "shop", "deploymentGroupName": "production", "revision": revision, "description": "by hand" }),
+        );
+        answer["deploymentId"].as_str().unwrap().to_owned()
+    }
+
+    /// Deployments whose description carries one of our tokens.
+    pub fn our_deployments(&self) -> Vec<String> {
+        self.aws
+            .codedeploy()
+            .deployments()
+            .into_iter()
+            .filter(|id| self.description(id).contains("[sd-"))
+            .collect()
+    }
+
+    pub fn description(&self, id: &str) -> String {
+        let answer = self
+            .aws
+            .codedeploy()
+            .call("GetDeployment", &json!({ "deploymentId": id }))
+            .unwrap();
+        answer["deploymentInfo"]["description"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let started = Instant::now();
+        while !holds(self) {
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "waited in vain: {what}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn invoke_deploy(&self, event: Value) -> Result<Value, FunctionError> {
+        self.functions.deploy.invoke(event).await
+    }
+
+    pub async fn invoke_record(&self, event: Value) -> Result<Value, FunctionError> {
+        self.functions.record.invoke(event).await
+    }
+
+    /// The clock's event, delivered by hand.
+    pub async fn schedule(&self) -> Result<Value, FunctionError> {
+        self.invoke_record(
+            serde_json::from_str(include_str!("../events/scheduled-event.json")).unwrap(),
+        )
+        .await
+    }
+}
+
+/// The functions' own environment.
+pub fn environment() -> BTreeMap<String, String> {
+    [
+        (
+            "STAGEDROP_STAGING_KEY_PATTERN",
+            "staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}",
+        ),
+        ("STAGEDROP_SETTINGS", "s3://artifacts/settings/"),
+        ("STAGEDROP_RECORDS", "s3://artifacts/records/"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+pub fn staged_key(build_num: u32) -> String {
+    format!("staging/shop/master/{build_num}-{COMMIT}.zip")
+}
+
+/// A zip of these files; names in `bin/` or `scripts/` are executable.
+pub fn bundle(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        let mode = if name.contains("bin/") || name.contains("scripts/") {
+            0o755
+        } else {
+            0o644
+        };
+        zip.start_file(*name, SimpleFileOptions::default().unix_permissions(mode))
+            .unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// A small application that deploys.
+pub fn application(build_num: u32) -> Vec<u8> {
+    let page = format!("build {build_num}\n");
+    bundle(&[
+        ("appspec.yml", APPSPEC),
+        ("index.html", &page),
+        ("scripts/after.sh", "#!/bin/sh\necho hello\n"),
+    ])
+}
+
+/// A small application whose hook fails.
+pub fn broken_application() -> Vec<u8> {
+    bundle(&[
+        ("appspec.yml", APPSPEC),
+        ("index.html", "broken\n"),
+        (
+            "scripts/after.sh",
+            "#!/bin/sh\necho migrating\necho 'no such column' >&2\nexit 3\n",
+        ),
+    ])
+}
+
+/// What a tree holds: path, kind, permission bits, content or target.
+pub type Tree = BTreeMap<String, (char, u32, Vec<u8>)>;
+
+/// Unpacks an archive as the agent would, by other people's programs, which must have nothing to say.
+pub fn unpack(format: &str, archive: &[u8]) -> Tree {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bundle");
+    let root = folder.path().join("root");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(&file, archive).unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(&root)
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        assert!(output.stderr.is_empty(), "{program} {arguments:?}: {said}");
+    };
+    match format {
+        "zip" => {
+            run("unzip", &["-tq"]);
+            run("unzip", &["-qo"]);
+        }
+        "tgz" => run("tar", &["-zxpsf"]),
+        "tar" => run("tar", &["-xpsf"]),
+        other => panic!("format {other}"),
+    }
+    tree(&root)
+}
+
+/// Reads a folder.
+pub fn tree(root: &std::path::Path) -> Tree {
+    use std::os::unix::fs::PermissionsExt;
+    let mut found = Tree::new();
+    let mut todo: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(folder) = todo.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let status = path.symlink_metadata().unwrap();
+            let mode = status.permissions().mode() & 0o7777;
+            if status.is_symlink() {
+                let target = std::fs::read_link(&path).unwrap();
+                found.insert(
+                    name,
+                    ('l', 0o777, target.to_str().unwrap().as_bytes().to_vec()),
+                );
+            } else if status.is_dir() {
+                found.insert(name, ('d', mode, Vec::new()));
+                todo.push(path);
+            } else {
+                found.insert(name, ('f', mode, std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found
+}

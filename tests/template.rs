@@ -1,0 +1,582 @@
+//! The SAM template against everything that it has to agree with: the environment that the
+//! functions read, the policies that people review, the events that the rules let through.
+//!
+//! The template is evaluated here as CloudFormation would (parameters, conditions, `Ref`, `Sub`,
+//! `If`, `GetAtt`), with the same example values that `policies/` is written with.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use stagedrop::configuration::{self, Configuration};
+use stagedrop::yaml::{self, Node};
+
+/// The example values of `policies/*.json`.
+const EXAMPLE: [(&str, &str); 1] = [("ArtifactBucketName", "my-artifacts")];
+
+/// A value for each parameter that changes what the policies name.
+const EVERYTHING_APART: [(&str, &str); 5] = [
+    ("ArtifactBucketName", "my-artifacts"),
+    ("SettingsBucketName", "my-settings"),
+    ("RevisionBucketName", "my-revisions"),
+    ("CodeDeployRegion", "eu-central-1"),
+    (
+        "KmsKeyArn",
+        "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d",
+    ),
+];
+
+/// Policy file and where the template has the same document.
+const POLICIES: [(&str, &str); 5] = [
+    ("deploy", "/DeployRole/Properties/Policies/0/PolicyDocument"),
+    ("record", "/RecordRole/Properties/Policies/0/PolicyDocument"),
+    ("uploader", "/UploaderPolicy/Properties/PolicyDocument"),
+    ("ci-reader", "/CiReaderPolicy/Properties/PolicyDocument"),
+    ("instances", "/InstancesPolicy/Properties/PolicyDocument"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read_json(path: impl Into<PathBuf>) -> Value {
+    let path = root().join(path.into());
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// YAML with CloudFormation's short forms as JSON with the long ones.
+fn long_form(node: &Node) -> Value {
+    let value = match &node.value {
+        yaml::Value::Scalar { text, .. } => json!(text),
+        yaml::Value::Sequence(items) => items.iter().map(long_form).collect(),
+        yaml::Value::Mapping(pairs) => {
+            let pairs = pairs.iter().map(|(key, value)| {
+                (
+                    key.as_str().expect("keys are text").to_owned(),
+                    long_form(value),
+                )
+            });
+            Value::Object(pairs.collect())
+        }
+        yaml::Value::Alias(name) => panic!("CloudFormation does not read the alias `*{name}`"),
+    };
+    match node.tag.as_deref() {
+        Some("!Ref") => json!({ "Ref": value }),
+        Some("!Condition") => json!({ "Condition": value }),
+        Some("!GetAtt") => {
+            let (resource, attribute) = value.as_str().unwrap().split_once('.').unwrap();
+            json!({ "Fn::GetAtt": [resource, attribute] })
+        }
+        Some(tag) if tag.starts_with('!') && tag.len() > 1 => {
+            json!({ format!("Fn::{}", &tag[1..]): value })
+        }
+        _ => value,
+    }
+}
+
+/// The template, evaluated with parameters.
+struct Stack {
+    template: Value,
+    names: BTreeMap<String, String>,
+}
+
+impl Stack {
+    fn new(parameters: &[(&str, &str)]) -> Self {
+        let text = std::fs::read(root().join("template.yaml")).unwrap();
+        let documents = yaml::parse(&text, &yaml::Limits::default()).unwrap();
+        assert_eq!(documents.len(), 1);
+        let template = long_form(&documents[0]);
+        let mut names: BTreeMap<String, String> = [
+            ("AWS::Partition", "aws"),
+            ("AWS::Region", "us-east-1"),
+            ("AWS::AccountId", "123456789012"),
+            ("AWS::StackName", "stagedrop"),
+            ("AWS::URLSuffix", "amazonaws.com"),
+            ("ArtifactBucket", "made-bucket"),
+            ("DeployFunction", "stagedrop-deploy"),
+            ("RecordFunction", "stagedrop-record"),
+            ("DeployLogs", "/aws/lambda/stagedrop-deploy"),
+            ("RecordLogs", "/aws/lambda/stagedrop-record"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        for (name, parameter) in template["Parameters"].as_object().unwrap() {
+            let default = parameter["Default"]
+                .as_str()
+                .expect("each parameter has a default");
+            names.insert(name.clone(), default.to_owned());
+        }
+        for (name, value) in parameters {
+            let previous = names.insert((*name).to_owned(), (*value).to_owned());
+            assert!(previous.is_some(), "template has no parameter `{name}`");
+        }
+        Self { template, names }
+    }
+
+    fn name(&self, name: &str) -> &str {
+        self.names
+            .get(name)
+            .unwrap_or_else(|| panic!("nothing is named `{name}`"))
+    }
+
+    fn holds(&self, condition: &Value) -> bool {
+        let (function, argument) = only_field(condition).expect("a condition is one function");
+        match function {
+            "Fn::Equals" => self.evaluate(&argument[0]) == self.evaluate(&argument[1]),
+            "Fn::Not" => !self.holds(&argument[0]),
+            "Condition" => self.holds_by_name(argument.as_str().unwrap()),
+            other => panic!("condition function `{other}` is not evaluated here"),
+        }
+    }
+
+    fn holds_by_name(&self, name: &str) -> bool {
+        self.holds(&self.template["Conditions"][name])
+    }
+
+    /// The value without functions; `None` for `AWS::NoValue`.
+    fn evaluate(&self, value: &Value) -> Option<Value> {
+        match value {
+            Value::Array(items) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| self.evaluate(item))
+                    .collect(),
+            ),
+            Value::Object(fields) => match only_field(value) {
+                Some(("Ref", name)) => match name.as_str().unwrap() {
+                    "AWS::NoValue" => None,
+                    name => Some(json!(self.name(name))),
+                },
+                Some(("Fn::If", arguments)) => {
+                    let holds = self.holds_by_name(arguments[0].as_str().unwrap());
+                    self.evaluate(&arguments[if holds { 1 } else { 2 }])
+                }
+                Some(("Fn::GetAtt", path)) => {
+                    let [resource, attribute] = [0, 1].map(|part| path[part].as_str().unwrap());
+                    Some(json!(self.attribute(resource, attribute)))
+                }
+                Some(("Fn::Sub", Value::String(text))) => {
+                    Some(json!(self.substitute(text, &json!({}))))
+                }
+                Some(("Fn::Sub", arguments)) => {
+                    let own = self.evaluate(&arguments[1]).unwrap();
+                    Some(json!(self.substitute(arguments[0].as_str().unwrap(), &own)))
+                }
+                _ => {
+                    let fields = fields.iter().filter_map(|(name, field)| {
+                        self.evaluate(field).map(|field| (name.clone(), field))
+                    });
+                    Some(Value::Object(fields.collect::<Map<_, _>>()))
+                }
+            },
+            scalar => Some(scalar.clone()),
+        }
+    }
+
+    fn substitute(&self, text: &str, own: &Value) -> String {
+        let mut parts = text.split("${");
+        let mut result = parts.next().unwrap().to_owned();
+        for part in parts {
+            let (name, rest) = part.split_once('}').unwrap();
+            match (own[name].as_str(), name.split_once('.')) {
+                (Some(value), _) => result += value,
+                (None, Some((resource, attribute))) => {
+                    result += &self.attribute(resource, attribute)
+                }
+                (None, None) => result += self.name(name),
+            }
+            result += rest;
+        }
+        result
+    }
+
+    /// An attribute as `GetAtt` gives it.
+    fn attribute(&self, resource: &str, attribute: &str) -> String {
+        let resource = &self.template["Resources"][resource];
+        let named = |property: &str| {
+            let name = self.evaluate(&resource["Properties"][property]).unwrap();
+            name.as_str().unwrap().to_owned()
+        };
+        let place = "us-east-1:123456789012";
+        match (resource["Type"].as_str().unwrap(), attribute) {
+            ("AWS::SQS::Queue", "QueueName") => named("QueueName"),
+            ("AWS::SQS::Queue", "Arn") => format!("arn:aws:sqs:{place}:{}", named("QueueName")),
+            ("AWS::Logs::LogGroup", "Arn") => {
+                format!("arn:aws:logs:{place}:log-group:{}:*", named("LogGroupName"))
+            }
+            ("AWS::CloudWatch::Alarm", "Arn") => {
+                format!("arn:aws:cloudwatch:{place}:alarm:{}", named("AlarmName"))
+            }
+            (kind, _) => panic!("`{attribute}` of a {kind} is not evaluated here"),
+        }
+    }
+
+    /// What stands at a JSON pointer under `Resources`.
+    fn resource(&self, pointer: &str) -> Value {
+        let value = self.template["Resources"].pointer(pointer);
+        self.evaluate(value.unwrap_or_else(|| panic!("template has no `{pointer}`")))
+            .unwrap()
+    }
+
+    fn resources_of(&self, kind: &str) -> Vec<&str> {
+        let resources = self.template["Resources"].as_object().unwrap();
+        let found = resources
+            .iter()
+            .filter(|(_, resource)| resource["Type"] == kind);
+        found.map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn environment(&self) -> BTreeMap<String, String> {
+        let variables = &self.template["Globals"]["Function"]["Environment"]["Variables"];
+        let variables = self.evaluate(variables).unwrap();
+        let variables = variables.as_object().unwrap().iter();
+        variables
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()))
+            .collect()
+    }
+}
+
+fn only_field(value: &Value) -> Option<(&str, &Value)> {
+    let fields = value.as_object().filter(|fields| fields.len() == 1)?;
+    fields
+        .iter()
+        .next()
+        .map(|(name, field)| (name.as_str(), field))
+}
+
+fn statements(policy: &Value) -> &[Value] {
+    policy["Statement"].as_array().unwrap()
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Array(items) => items.iter().map(|item| item.as_str().unwrap()).collect(),
+        other => vec![other.as_str().unwrap()],
+    }
+}
+
+/// Whether an EventBridge pattern lets an event through (literals and `prefix`, which is all that
+/// the template uses).
+fn lets_through(pattern: &Value, event: &Value) -> bool {
+    match pattern {
+        Value::Object(fields) => fields
+            .iter()
+            .all(|(name, field)| lets_through(field, &event[name])),
+        Value::Array(choices) => choices.iter().any(|choice| match only_field(choice) {
+            Some(("prefix", prefix)) => event
+                .as_str()
+                .is_some_and(|text| text.starts_with(prefix.as_str().unwrap())),
+            Some((other, _)) => panic!("pattern operator `{other}` is not evaluated here"),
+            None => choice == event,
+        }),
+        other => panic!("pattern holds {other}"),
+    }
+}
+
+#[test]
+fn every_variable_of_the_functions_is_set() {
+    let environment = Stack::new(&EXAMPLE).environment();
+    let mut variables = configuration::VARIABLES;
+    variables.sort_unstable();
+    assert_eq!(
+        environment.keys().map(String::as_str).collect::<Vec<_>>(),
+        variables
+    );
+}
+
+#[test]
+fn the_functions_start_with_what_the_template_sets() {
+    for (parameters, settings) in [
+        (&[][..], "s3://made-bucket/settings/"),
+        (&EXAMPLE[..], "s3://my-artifacts/settings/"),
+        (&EVERYTHING_APART[..], "s3://my-settings/settings/"),
+    ] {
+        let environment = Stack::new(parameters).environment();
+        let read = Configuration::read(|name| environment.get(name).cloned());
+        let configuration = read.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(configuration.settings.to_string(), settings);
+        assert_eq!(
+            configuration.staging_key_pattern.static_prefix(),
+            "staging/"
+        );
+    }
+}
+
+#[test]
+fn the_policy_files_are_what_the_template_grants() {
+    let stack = Stack::new(&EXAMPLE);
+    for (file, pointer) in POLICIES {
+        let written = read_json(format!("policies/{file}.json"));
+        let granted = stack.resource(pointer);
+        // Statement by statement, so that a difference is readable.
+        for (written, granted) in statements(&written).iter().zip(statements(&granted)) {
+            assert_eq!(written, granted, "policies/{file}.json, then the template");
+        }
+        assert_eq!(written, granted, "policies/{file}.json, then the template");
+    }
+    let files = std::fs::read_dir(root().join("policies")).unwrap().count();
+    assert_eq!(
+        files,
+        POLICIES.len(),
+        "each file in policies/ has its place in the template"
+    );
+}
+
+#[test]
+fn other_buckets_regions_and_keys_reach_the_policies() {
+    let stack = Stack::new(&EVERYTHING_APART);
+    let mut named = Vec::new();
+    for (_, pointer) in POLICIES {
+        let policy = stack.resource(pointer);
+        let last = statements(&policy).last().unwrap();
+        assert_eq!(last["Sid"], "UseKeyThroughS3", "{pointer}");
+        assert_eq!(
+            last["Condition"]["StringLike"]["kms:ViaService"],
+            "s3.*.amazonaws.com"
+        );
+        named.extend(statements(&policy).iter().flat_map(|statement| {
+            texts(&statement["Resource"])
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        }));
+    }
+    for expected in [
+        "arn:aws:s3:::my-artifacts",
+        "arn:aws:s3:::my-artifacts/staging/*",
+        "arn:aws:s3:::my-settings",
+        "arn:aws:s3:::my-settings/settings/*",
+        "arn:aws:s3:::my-revisions",
+        "arn:aws:s3:::my-revisions/apps/*",
+        "arn:aws:codedeploy:eu-central-1:123456789012:deploymentgroup:*/*",
+    ] {
+        assert!(
+            named.iter().any(|resource| resource == expected),
+            "{expected}: {named:#?}"
+        );
+    }
+    for refused in [
+        "my-artifacts/settings",
+        "my-artifacts/apps",
+        "codedeploy:us-east-1",
+    ] {
+        assert!(
+            !named.iter().any(|resource| resource.contains(refused)),
+            "{refused}: {named:#?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_granted_by_wildcard_but_what_has_no_resource() {
+    // Service authorization reference: these actions support no resource-level permission.
+    const WITHOUT_RESOURCE: [&str; 4] = [
+        "codedeploy:BatchGetDeploymentTargets",
+        "codedeploy:ListDeploymentTargets",
+        "xray:PutTelemetryRecords",
+        "xray:PutTraceSegments",
+    ];
+    let stack = Stack::new(&EVERYTHING_APART);
+    for (file, pointer) in POLICIES {
+        for statement in statements(&stack.resource(pointer)) {
+            assert_eq!(statement["Effect"], "Allow");
+            for action in texts(&statement["Action"]) {
+                assert!(!action.contains('*'), "{file}: {action}");
+                let is_everywhere = texts(&statement["Resource"]).contains(&"*");
+                assert_eq!(
+                    is_everywhere,
+                    WITHOUT_RESOURCE.contains(&action),
+                    "{file}: {action}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rules_let_through_what_the_functions_read() {
+    let stack = Stack::new(&EXAMPLE);
+    let staged =
+        stack.resource("/DeployFunction/Properties/Events/StagedUpload/Properties/Pattern");
+    let changed =
+        stack.resource("/RecordFunction/Properties/Events/StateChange/Properties/Pattern");
+    let mut seen = [0, 0];
+    for file in std::fs::read_dir(root().join("events")).unwrap() {
+        let path = file.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let event = read_json(path);
+        let expected = [
+            name.starts_with("eventbridge-object-created"),
+            name.starts_with("codedeploy-deployment-"),
+        ];
+        let found = [
+            lets_through(&staged, &event),
+            lets_through(&changed, &event),
+        ];
+        assert_eq!(found, expected, "{name}");
+        seen[0] += usize::from(found[0]);
+        seen[1] += usize::from(found[1]);
+    }
+    assert!(seen[0] >= 3 && seen[1] >= 5, "{seen:?}");
+
+    let mut record = read_json("events/eventbridge-object-created.json");
+    record["detail"]["object"]["key"] = json!("records/drops/staging/my-app.json");
+    assert!(
+        !lets_through(&staged, &record),
+        "a record would start the function that wrote it"
+    );
+}
+
+#[test]
+fn each_function_is_built_from_its_binary_and_fails_into_its_queue() {
+    let stack = Stack::new(&EXAMPLE);
+    for (function, role, invoke, binary) in [
+        (
+            "DeployFunction",
+            "DeployRole",
+            "DeployInvokeConfig",
+            "deploy",
+        ),
+        (
+            "RecordFunction",
+            "RecordRole",
+            "RecordInvokeConfig",
+            "record",
+        ),
+    ] {
+        let resource = &stack.template["Resources"][function];
+        assert_eq!(resource["Metadata"]["BuildProperties"]["Binary"], binary);
+        assert!(root().join(format!("src/bin/{binary}.rs")).exists());
+        assert_eq!(
+            resource["Properties"]["Role"],
+            json!({ "Fn::GetAtt": [role, "Arn"] })
+        );
+        assert_eq!(
+            stack.resource(&format!(
+                "/{invoke}/Properties/DestinationConfig/OnFailure/Destination"
+            )),
+            format!("arn:aws:sqs:us-east-1:123456789012:stagedrop-{binary}-failures")
+        );
+        for (name, event) in resource["Properties"]["Events"].as_object().unwrap() {
+            let queue = &event["Properties"]["DeadLetterConfig"]["Arn"];
+            assert_eq!(
+                queue,
+                &json!({ "Fn::GetAtt": ["UndeliveredEvents", "Arn"] }),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_queue_refuses_plain_text_and_rings_an_alarm() {
+    let stack = Stack::new(&EXAMPLE);
+    let resources = &stack.template["Resources"];
+    let queues = stack.resources_of("AWS::SQS::Queue");
+    assert_eq!(queues.len(), 3);
+    for queue in queues {
+        let reference = json!({ "Ref": queue });
+        let policy = stack
+            .resources_of("AWS::SQS::QueuePolicy")
+            .into_iter()
+            .find(|name| {
+                resources[name]["Properties"]["Queues"]
+                    .as_array()
+                    .unwrap()
+                    .contains(&reference)
+            });
+        let policy = &resources[policy.unwrap_or_else(|| panic!("{queue} has no policy"))];
+        let statements = statements(&policy["Properties"]["PolicyDocument"]);
+        assert!(statements.iter().any(|statement| {
+            statement["Effect"] == "Deny"
+                && statement["Condition"]["Bool"]["aws:SecureTransport"] == "false"
+        }));
+        let dimension = json!([{
+            "Name": "QueueName", "Value": { "Fn::GetAtt": [queue, "QueueName"] },
+        }]);
+        let mut alarms = stack.resources_of("AWS::CloudWatch::Alarm").into_iter();
+        assert!(
+            alarms.any(|alarm| resources[alarm]["Properties"]["Dimensions"] == dimension),
+            "{queue} rings no alarm"
+        );
+    }
+}
+
+#[test]
+fn each_alarm_says_what_to_do_and_where() {
+    let stack = Stack::new(&[("AlarmTopicArn", "arn:aws:sns:us-east-1:123456789012:alarms")]);
+    let alarms = stack.resources_of("AWS::CloudWatch::Alarm");
+    assert!(alarms.len() >= 8);
+    for alarm in alarms {
+        let properties = &stack.template["Resources"][alarm]["Properties"];
+        let text = |name: &str| {
+            let value = stack.evaluate(&properties[name]).unwrap_or_default();
+            value.as_str().unwrap_or_default().to_owned()
+        };
+        assert!(text("AlarmName").starts_with("stagedrop-"), "{alarm}");
+        assert!(text("AlarmDescription").len() > 80, "{alarm}");
+        let actions = stack.evaluate(&properties["AlarmActions"]).unwrap();
+        assert_eq!(
+            actions,
+            json!(["arn:aws:sns:us-east-1:123456789012:alarms"]),
+            "{alarm}"
+        );
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_alarm_and_queue() {
+    let stack = Stack::new(&EXAMPLE);
+    let body = stack.resource("/Dashboard/Properties/DashboardBody");
+    let body: Value = serde_json::from_str(body.as_str().unwrap()).unwrap();
+    let shown = body.to_string();
+    for alarm in stack.resources_of("AWS::CloudWatch::Alarm") {
+        let arn = stack.attribute(alarm, "Arn");
+        assert!(
+            shown.contains(&format!("\"{arn}\"")),
+            "{alarm} is not shown"
+        );
+    }
+    for queue in stack.resources_of("AWS::SQS::Queue") {
+        let name = stack.attribute(queue, "QueueName");
+        assert!(
+            shown.contains(&format!("\"{name}\"")),
+            "{queue} is not shown"
+        );
+    }
+}
+
+#[test]
+fn revisions_never_expire() {
+    let stack = Stack::new(&[]);
+    let rules = stack.resource("/ArtifactBucket/Properties/LifecycleConfiguration/Rules");
+    let mut expiring = Vec::new();
+    for rule in rules.as_array().unwrap() {
+        let expires = rule
+            .get("ExpirationInDays")
+            .or_else(|| rule.get("NoncurrentVersionExpiration"));
+        if expires.is_some() {
+            expiring.push(
+                rule["Prefix"]
+                    .as_str()
+                    .expect("an expiring rule has a prefix")
+                    .to_owned(),
+            );
+        }
+    }
+    assert_eq!(expiring, ["staging/", "records/"]);
+}
+
+#[test]
+fn the_upload_command_is_one_to_copy() {
+    let stack = Stack::new(&EXAMPLE);
+    let command = stack
+        .evaluate(&stack.template["Outputs"]["UploadCommand"]["Value"])
+        .unwrap();
+    assert_eq!(
+        command,
+        "aws s3 cp artifact.zip \
+         \"s3://my-artifacts/staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}.zip\""
+    );
+}
