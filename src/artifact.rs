@@ -15,6 +15,7 @@ use crate::archive::tar::{TarError, TarReader, TarScan};
 use crate::archive::zip::{ZipError, ZipReader};
 use crate::archive::{ArchiveFormat, Index, Limits};
 use crate::archive::{tar, zip};
+use crate::bundle_check::codes::archive_refusal;
 use crate::bundle_check::{self, Bundle, Found, Known, Options, Report};
 use crate::contents::{Contents, PATH_BYTES_MAX};
 use crate::finding::Finding;
@@ -76,13 +77,8 @@ impl ArtifactError {
             Self::TooManyReads => "archive-too-many-entries",
             Self::Service(_) => "artifact-unread",
         };
-        archive_finding(code, self.to_string())
+        archive_refusal(code, self.to_string())
     }
-}
-
-/// A fault of the archive itself, with the cure that belongs to its code.
-pub fn archive_finding(code: &str, message: impl Into<String>) -> Finding {
-    Finding::refuse(code, message, "build the artifact anew and upload it again")
 }
 
 impl From<TarGzError> for ArtifactError {
@@ -310,23 +306,32 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
             appspec_at = bundle_check::appspec_entry(&bundle, &known);
         }
         let bytes_max = self.limits.document_bytes_max;
+        let path = contents.appspec.archive_name.as_str();
+        let mut unreadable = None;
         let bytes = match appspec_at {
-            Found::File(entry) => self.contents(&[entry], bytes_max).await?.remove(&entry),
+            Found::File(entry) => match self.contents(&[entry], bytes_max).await {
+                Ok(mut found) => found.remove(&entry),
+                Err(error @ ArtifactError::Service(_)) => return Err(error),
+                Err(error) => {
+                    unreadable = Some(error.finding().in_file(path));
+                    None
+                }
+            },
             _ => None,
         };
-        let path = contents.appspec.archive_name.as_str();
         let read = match &bytes {
+            _ if unreadable.is_some() => Err(unreadable.into_iter().collect()),
             Some(bytes) if bytes.len() as u64 <= bytes_max => AppSpec::read(bytes, path),
             Some(_) => {
                 let message = format!("AppSpec has more than {bytes_max} bytes");
                 Err(vec![
-                    archive_finding("appspec-too-large", message).in_file(path),
+                    archive_refusal("appspec-too-large", message).in_file(path),
                 ])
             }
             None => {
                 let message = "the AppSpec's name leads to no file";
                 Err(vec![
-                    archive_finding("appspec-missing", message).in_file(path),
+                    archive_refusal("appspec-missing", message).in_file(path),
                 ])
             }
         };

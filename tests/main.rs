@@ -2,10 +2,12 @@
 
 #![allow(missing_docs)]
 
+mod corpus;
 mod deploying;
 mod layering;
 mod queueing;
 mod recording;
 mod support;
+#[cfg(test)]
 mod template;
 mod trouble;

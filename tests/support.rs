@@ -360,36 +360,33 @@ pub type Tree = BTreeMap<String, (char, u32, Vec<u8>)>;
 
 /// Unpacks an archive as the agent would, by other people's programs, which must have nothing to say.
 pub fn unpack(format: &str, archive: &[u8]) -> Tree {
+    try_unpack(format, archive).unwrap()
+}
+
+/// The same; says what a program had to say.
+pub fn try_unpack(format: &str, archive: &[u8]) -> Result<Tree, String> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bundle");
     let root = folder.path().join("root");
     std::fs::create_dir(&root).unwrap();
     std::fs::write(&file, archive).unwrap();
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program)
-            .args(arguments)
-            .current_dir(&root)
-            .arg(&file)
-            .output()
-            .unwrap();
-        let said = format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        assert!(output.status.success(), "{program} {arguments:?}: {said}");
-        assert!(output.stderr.is_empty(), "{program} {arguments:?}: {said}");
+        let mut command = Command::new(program);
+        let output = command.args(arguments).current_dir(&root).arg(&file).output().unwrap();
+        let quiet = output.status.success() && output.stderr.is_empty();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        if quiet { Ok(()) } else { Err(format!("{program} {arguments:?}: {said}")) }
     };
     match format {
         "zip" => {
-            run("unzip", &["-tq"]);
-            run("unzip", &["-qo"]);
+            run("unzip", &["-tq"])?;
+            run("unzip", &["-qo"])?;
         }
-        "tgz" => run("tar", &["-zxpsf"]),
-        "tar" => run("tar", &["-xpsf"]),
-        other => panic!("format {other}"),
+        "tgz" => run("tar", &["-zxpsf"])?,
+        _ => run("tar", &["-xpsf"])?,
     }
-    tree(&root)
+    Ok(tree(&root))
 }
 
 /// Reads a folder.
@@ -400,19 +397,14 @@ pub fn tree(root: &std::path::Path) -> Tree {
     while let Some(folder) = todo.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             let status = path.symlink_metadata().unwrap();
             let mode = status.permissions().mode() & 0o7777;
             if status.is_symlink() {
                 let target = std::fs::read_link(&path).unwrap();
                 found.insert(
                     name,
-                    ('l', 0o777, target.to_str().unwrap().as_bytes().to_vec()),
+                    ('l', 0o777, target.to_string_lossy().into_owned().into_bytes()),
                 );
             } else if status.is_dir() {
                 found.insert(name, ('d', mode, Vec::new()));

@@ -4,10 +4,10 @@
 //! side by side (a file below a link or a file, a name that is a file and a directory). Knows nothing
 //! of AppSpecs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::hash::PathHash;
+use super::hash::PathTable;
 use crate::archive::{Compression, Entry, EntryKind};
 use crate::contents::{Contents, Entries};
 
@@ -72,7 +72,7 @@ struct Spot {
 pub struct Bundle<'a> {
     entries: &'a dyn Entries,
     contents: &'a Contents,
-    spots: HashMap<&'a [u8], Spot, PathHash>,
+    spots: PathTable<'a, Spot>,
     conflicts: Vec<(Conflict, &'a [u8])>,
     /// Kept positions of entries that are more than plain files and directories.
     peculiar: Vec<u32>,
@@ -94,12 +94,11 @@ impl<'a> Bundle<'a> {
         let mut bundle = Self {
             entries,
             contents,
-            spots: HashMap::with_capacity_and_hasher(
+            spots: PathTable::with_capacity(
                 contents
                     .entries
                     .len()
                     .saturating_add(contents.entries.len() / 8),
-                PathHash::default(),
             ),
             conflicts: Vec::new(),
             peculiar: Vec::new(),
@@ -214,11 +213,11 @@ impl<'a> Bundle<'a> {
         self.contents
     }
 
-    /// All paths once, in no order, with whether each is a directory.
+    /// All paths once, with whether each is a directory.
     pub(super) fn paths(&self) -> impl Iterator<Item = (&'a [u8], bool)> {
         self.spots
             .iter()
-            .map(|(path, spot)| (*path, spot.kind == EntryKind::Directory))
+            .map(|(path, spot)| (path, spot.kind == EntryKind::Directory))
     }
 
     /// Whether the path itself, no link followed, is there: a directory or something else.

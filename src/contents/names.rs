@@ -118,13 +118,15 @@ fn plain(name: &[u8], kind: EntryKind) -> Option<&[u8]> {
     if body.len() > COMPONENT_BYTES_MAX || body.last() == Some(&b'/') {
         return None;
     }
-    let mut odd = false;
-    let mut previous = b'/';
-    for &byte in body {
-        odd |= (previous == b'/') & ((byte == b'.') | (byte == b'/'));
-        odd |= (byte < b' ') | (byte == b'\\') | (byte >= 0x7f);
-        previous = byte;
-    }
+    // Two folds without a way out early, which the compiler turns into vectors.
+    let is_odd_byte = body.iter().fold(false, |odd, &byte| {
+        odd | (byte < b' ') | (byte == b'\\') | (byte >= 0x7f)
+    });
+    let after = body.get(1..).unwrap_or_default();
+    let is_odd_part = body.iter().zip(after).fold(false, |odd, (&byte, &next)| {
+        odd | ((byte == b'/') & ((next == b'.') | (next == b'/')))
+    });
+    let odd = is_odd_byte | is_odd_part | matches!(body.first(), Some(b'.' | b'/'));
     (!odd && !body.is_empty()).then_some(body)
 }
 

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::Deploy;
 use super::judge::{Judged, JudgedTarget, Planned, bundle_type, service_fault};
 use crate::archive::{ArchiveFormat, Index};
-use crate::artifact::{OpenedArtifact, archive_finding};
+use crate::artifact::OpenedArtifact;
+use crate::bundle_check::codes::archive_refusal;
 use crate::contents::{Contents, KeptEntry};
 use crate::deployment::{BundleType, CodeDeploy, DeploymentRequest, RevisionLocation, S3Location};
 use crate::fault::{Fault, Retry, RetryReason};
@@ -24,7 +25,7 @@ use crate::revision::{
     WrittenObject,
 };
 use crate::service_error::Kind;
-use crate::settings::{RevisionTarget, Target, Verify};
+use crate::settings::{BundleChoice, RevisionTarget, Target, Verify};
 use crate::splice::parts::{PartLimits, plan_parts};
 use crate::splice::{self, SplicePlan, plan_splice};
 use crate::transcode::Transcoder;
@@ -152,7 +153,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         let kept = &contents.entries;
         let etag = &artifact.source.object.etag;
         let plan = match &*artifact.index {
-            _ if is_unchanged => Some(SplicePlan::identity(artifact.source.object.size)),
+            // A tar.gz is not spliced; an unchanged one is its own revision.
+            _ if is_unchanged && (settings.bundle_type == BundleChoice::AsIs || format == ArchiveFormat::TarGz) => Some(SplicePlan::identity(artifact.source.object.size)),
             Index::Zip(index) if format == ArchiveFormat::Zip => {
                 Some(plan_splice(index, kept).map_err(plan_fault)?)
             }
@@ -161,7 +163,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
             {
                 let plan = splice::tar::plan_splice(index, kept, artifact.source.object.size);
                 Some(plan.map_err(|error| {
-                    Fault::reject(archive_finding(error.code(), error.to_string()))
+                    Fault::reject(archive_refusal(error.code(), error.to_string()))
                 })?)
             }
             _ => None,
@@ -195,7 +197,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
             return Ok((object, written, cost));
         };
         let parts = plan_parts(&plan, &PartLimits::default()).map_err(|error| {
-            Fault::reject(archive_finding("archive-too-large", error.to_string()))
+            Fault::reject(archive_refusal("archive-too-large", error.to_string()))
         })?;
         let object = self.new_object(
             drop,
@@ -206,15 +208,18 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         )?;
         let (written, cost) = self
             .write(&object, async || {
+                // What was read whole is checked whole, also what S3 is going to copy by itself.
+                let is_whole = settings.verify == Verify::Full
+                    || (settings.verify == Verify::Passing && artifact.source.kept().is_some());
+                if is_whole {
+                    verify_all(artifact, kept, &self.limits).await?;
+                }
                 let verifier = match &*artifact.index {
-                    Index::Zip(index) if settings.verify != Verify::None => {
+                    Index::Zip(index) if settings.verify != Verify::None && !is_whole => {
                         Some(Verifier::new(index, kept, parts.passing(), &self.limits))
                     }
                     _ => None,
                 };
-                if settings.verify == Verify::Full {
-                    verify_all(artifact, kept, &self.limits).await?;
-                }
                 revision::carry_out(
                     &self.objects,
                     &artifact.source,
@@ -253,12 +258,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
             }
             Err(RevisionError::Service(error)) => Err(service_fault(error)),
             Err(RevisionError::Unverified(VerifyError::Entry(error))) => Err(Fault::reject(
-                archive_finding(error.code(), error.to_string()),
+                archive_refusal(error.code(), error.to_string()),
             )),
             Err(RevisionError::Unverified(error @ VerifyError::TooMuch { .. })) => Err(
-                Fault::reject(archive_finding("archive-too-large", error.to_string())),
+                Fault::reject(archive_refusal("archive-too-large", error.to_string())),
             ),
-            Err(RevisionError::Transcode(error)) => Err(Fault::reject(archive_finding(
+            Err(RevisionError::Transcode(error)) => Err(Fault::reject(archive_refusal(
                 error.code(),
                 error.to_string(),
             ))),
@@ -569,7 +574,7 @@ fn transcode_fingerprint(
 }
 
 fn plan_fault(error: crate::splice::PlanError) -> Fault {
-    Fault::reject(archive_finding("archive-too-large", error.to_string()))
+    Fault::reject(archive_refusal("archive-too-large", error.to_string()))
 }
 
 fn internal(message: &str) -> Fault {
