@@ -48,8 +48,15 @@ fn artifact_tree(bundle_type: &str, file: &Path) -> Tree {
         }
     };
     // Some of these make their reader warn; what counts is what it leaves.
-    command.arg(file).current_dir(folder.path()).output().unwrap();
-    let tops: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    command
+        .arg(file)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let tops: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     match tops.as_slice() {
         [top] if top.is_dir() => tree(top),
         _ => tree(folder.path()),
@@ -60,7 +67,11 @@ fn artifact_tree(bundle_type: &str, file: &Path) -> Tree {
 fn comparable(mut tree: Tree, entries: &[String]) -> Tree {
     for (name, (kind, mode, _)) in &mut tree {
         *mode &= 0o777;
-        if *kind == 'd' && !entries.iter().any(|entry| entry.trim_end_matches('/').ends_with(name.as_str())) {
+        if *kind == 'd'
+            && !entries
+                .iter()
+                .any(|entry| entry.trim_end_matches('/').ends_with(name.as_str()))
+        {
             *mode = 0;
         }
     }
@@ -70,25 +81,45 @@ fn comparable(mut tree: Tree, entries: &[String]) -> Tree {
 /// Names as the archive lists them.
 fn listed(bundle_type: &str, file: &Path) -> Vec<String> {
     let output = match bundle_type {
-        "zip" => Command::new("zipinfo").arg("-1").arg(file).output().unwrap(),
+        "zip" => Command::new("zipinfo")
+            .arg("-1")
+            .arg(file)
+            .output()
+            .unwrap(),
         _ => Command::new("tar").arg("-taf").arg(file).output().unwrap(),
     };
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim_start_matches("./").to_owned()).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| line.trim_start_matches("./").to_owned())
+        .collect()
 }
 
 /// Whether the row behaves as expected; says what is wrong.
 async fn judge(world: &World, row: &Row, build_num: usize, out: &str) -> Result<(), String> {
-    world.put("settings/shop.yml", crate::support::SETTINGS.replace("application_root: /\n", &format!("application_root: /\n    bundle_type: {out}\n")));
+    world.put(
+        "settings/shop.yml",
+        crate::support::SETTINGS.replace(
+            "application_root: /\n",
+            &format!("application_root: /\n    bundle_type: {out}\n"),
+        ),
+    );
     let file = corpus().join("bundles").join(&row.file);
-    let key = format!("staging/shop/master/{build_num}-{COMMIT}.{}", row.bundle_type);
+    let key = format!(
+        "staging/shop/master/{build_num}-{COMMIT}.{}",
+        row.bundle_type
+    );
     world.put(&key, std::fs::read(&file).unwrap());
     world.aws.settled().await;
     if let Some(letter) = world.functions.deploy.take_dead_letters().first() {
         return Err(format!("gave the event back: {}", letter.error));
     }
     let drop = world.drop_record(&key);
-    let refusals: Vec<&Value> =
-        drop["findings"].as_array().unwrap().iter().filter(|finding| finding["severity"] == "refuse").collect();
+    let refusals: Vec<&Value> = drop["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["severity"] == "refuse")
+        .collect();
     let target = &drop["deployments"][0];
     let shipped = target["revision"].is_object();
     let rejected = drop["status"] == "rejected";
@@ -143,7 +174,8 @@ async fn judge(world: &World, row: &Row, build_num: usize, out: &str) -> Result<
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bundle_is_judged_as_the_agent_judged_it() {
     let rows: Vec<Row> =
-        serde_json::from_str(&std::fs::read_to_string(corpus().join("verdicts.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(corpus().join("verdicts.json")).unwrap())
+            .unwrap();
     assert_eq!(rows.len(), 192);
     let mut work: Vec<(Row, &str)> = rows.iter().map(|row| (row.clone(), "zip")).collect();
     for row in &rows {
@@ -176,5 +208,11 @@ async fn every_bundle_is_judged_as_the_agent_judged_it() {
         wrong.extend(share.await.unwrap());
     }
     println!("{} bundles judged", work.len());
-    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), work.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {}:\n{}",
+        wrong.len(),
+        work.len(),
+        wrong.join("\n")
+    );
 }

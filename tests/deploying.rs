@@ -391,7 +391,9 @@ async fn bad_input_is_recorded_with_cause_and_cure_and_nothing_is_registered() {
         )
     };
     let settings = |text: &str| Some(text.to_owned());
-    let cases: Vec<(&str, Option<String>, String, Vec<u8>, &str)> = vec![
+    // Name, settings (none: their object is missing), staged key, artifact, the code that is expected.
+    type Case = (&'static str, Option<String>, String, Vec<u8>, &'static str);
+    let cases: Vec<Case> = vec![
         (
             "no settings",
             None,

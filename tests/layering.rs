@@ -4,27 +4,125 @@ use std::path::{Path, PathBuf};
 
 /// Rooms of values: no tokio, clock, environment, random numbers or SDK, and no room of effects.
 const PURE: [&str; 16] = [
-    "appspec", "archive", "bundle_check", "configuration", "contents", "finding", "intake", "key_pattern", "object",
-    "records/deployment", "records/drop", "records/group", "records/queue", "settings", "splice", "transcode",
+    "appspec",
+    "archive",
+    "bundle_check",
+    "configuration",
+    "contents",
+    "finding",
+    "intake",
+    "key_pattern",
+    "object",
+    "records/deployment",
+    "records/drop",
+    "records/group",
+    "records/queue",
+    "settings",
+    "splice",
+    "transcode",
 ];
 /// What rooms of values may not name.
 const EFFECTS: [&str; 9] = [
-    "tokio", "std::env", "std::time::SystemTime", "std::time::Instant", "Timestamp::now", "rand::", "aws_sdk_",
-    "lambda_runtime", "std::fs",
+    "tokio",
+    "std::env",
+    "std::time::SystemTime",
+    "std::time::Instant",
+    "Timestamp::now",
+    "rand::",
+    "aws_sdk_",
+    "lambda_runtime",
+    "std::fs",
 ];
 /// Further arrows that must not be: the room, and what it may not use.
 const FORBIDDEN: [(&str, &[&str]); 12] = [
-    ("archive", &["crate::contents", "crate::splice", "crate::appspec", "crate::bundle_check", "crate::settings"]),
+    (
+        "archive",
+        &[
+            "crate::contents",
+            "crate::splice",
+            "crate::appspec",
+            "crate::bundle_check",
+            "crate::settings",
+        ],
+    ),
     ("object", &["crate::"]),
-    ("key_pattern", &["crate::settings", "crate::archive", "crate::records"]),
-    ("settings", &["crate::archive", "crate::records", "crate::deploy::", "crate::contents"]),
-    ("appspec", &["crate::archive", "crate::contents", "crate::bundle_check", "crate::settings"]),
-    ("contents", &["crate::appspec", "crate::bundle_check", "crate::splice", "crate::settings"]),
-    ("bundle_check", &["crate::settings", "crate::splice", "crate::revision", "crate::records"]),
-    ("splice", &["crate::settings", "crate::revision", "crate::records", "crate::appspec"]),
-    ("records", &["crate::deploy::", "crate::record::", "crate::advance", "crate::aws", "crate::artifact"]),
-    ("aws", &["crate::deploy::", "crate::record::", "crate::advance", "crate::settings"]),
-    ("advance", &["crate::aws", "crate::deploy::", "crate::record::", "crate::settings"]),
+    (
+        "key_pattern",
+        &["crate::settings", "crate::archive", "crate::records"],
+    ),
+    (
+        "settings",
+        &[
+            "crate::archive",
+            "crate::records",
+            "crate::deploy::",
+            "crate::contents",
+        ],
+    ),
+    (
+        "appspec",
+        &[
+            "crate::archive",
+            "crate::contents",
+            "crate::bundle_check",
+            "crate::settings",
+        ],
+    ),
+    (
+        "contents",
+        &[
+            "crate::appspec",
+            "crate::bundle_check",
+            "crate::splice",
+            "crate::settings",
+        ],
+    ),
+    (
+        "bundle_check",
+        &[
+            "crate::settings",
+            "crate::splice",
+            "crate::revision",
+            "crate::records",
+        ],
+    ),
+    (
+        "splice",
+        &[
+            "crate::settings",
+            "crate::revision",
+            "crate::records",
+            "crate::appspec",
+        ],
+    ),
+    (
+        "records",
+        &[
+            "crate::deploy::",
+            "crate::record::",
+            "crate::advance",
+            "crate::aws",
+            "crate::artifact",
+        ],
+    ),
+    (
+        "aws",
+        &[
+            "crate::deploy::",
+            "crate::record::",
+            "crate::advance",
+            "crate::settings",
+        ],
+    ),
+    (
+        "advance",
+        &[
+            "crate::aws",
+            "crate::deploy::",
+            "crate::record::",
+            "crate::settings",
+        ],
+    ),
     ("record", &["crate::aws", "crate::deploy::"]),
 ];
 
@@ -47,7 +145,12 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// The room of a file: its path without `src/` and `.rs`.
 fn room(path: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    path.strip_prefix(root).unwrap().with_extension("").to_str().unwrap().to_owned()
+    path.strip_prefix(root)
+        .unwrap()
+        .with_extension("")
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn is_in(room: &str, of: &str) -> bool {
@@ -67,12 +170,18 @@ fn arrows_go_one_way() {
     let mut offences = Vec::new();
     for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
         let room = room(&path);
-        if room.ends_with("tests") || room.ends_with("testing") || room.ends_with("samples") || room.ends_with("reference") {
+        if room.ends_with("tests")
+            || room.ends_with("testing")
+            || room.ends_with("samples")
+            || room.ends_with("reference")
+        {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap();
         for (number, line) in code(&text) {
-            let mut offence = |what: &str| offences.push(format!("src/{room}.rs:{number}: {what}: {}", line.trim()));
+            let mut offence = |what: &str| {
+                offences.push(format!("src/{room}.rs:{number}: {what}: {}", line.trim()))
+            };
             if PURE.iter().any(|pure| is_in(&room, pure)) {
                 for effect in EFFECTS.iter().filter(|effect| line.contains(**effect)) {
                     offence(&format!("a room of values names {effect}"));

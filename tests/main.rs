@@ -2,12 +2,19 @@
 
 #![allow(missing_docs)]
 
+#[cfg(test)]
 mod corpus;
+#[cfg(test)]
 mod deploying;
+#[cfg(test)]
 mod layering;
+#[cfg(test)]
 mod queueing;
+#[cfg(test)]
 mod recording;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod template;
+#[cfg(test)]
 mod trouble;

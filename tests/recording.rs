@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use stagedrop::local::Options;
 use stagedrop::local::codedeploy::{LimitWording, Platform};
 
-use crate::support::{COMMIT, World, application, automatic, broken_application, by_hand, silent, staged_key};
+use crate::support::{
+    COMMIT, World, application, automatic, broken_application, by_hand, silent, staged_key,
+};
 
 fn hooks_run() -> Options {
     Options {
@@ -44,7 +46,12 @@ async fn a_failure_is_recorded_with_target_event_script_log_and_commit() {
     assert_eq!(failure["script"], "scripts/after.sh");
     assert_eq!(failure["error_code"], "ScriptFailed");
     assert!(failure["target_id"].as_str().unwrap().starts_with("i-"));
-    assert!(failure["log_tail"].as_str().unwrap().contains("no such column"));
+    assert!(
+        failure["log_tail"]
+            .as_str()
+            .unwrap()
+            .contains("no such column")
+    );
     assert_eq!(record["build"]["commit"], COMMIT);
     assert_eq!(record["creator"], "user");
     // Who reads the drop's record needs no other right to learn the reason.
@@ -73,7 +80,9 @@ async fn a_rollback_is_linked_both_ways_and_makes_the_older_build_live() {
     assert_eq!(second["status"], "failed", "{second:#}");
     let id = second["deployments"][0]["deployment_id"].as_str().unwrap();
     let rolled_back = world.deployment_record(id);
-    let by = rolled_back["rollback"]["rolled_back_by"].as_str().unwrap_or_else(|| panic!("{rolled_back:#}"));
+    let by = rolled_back["rollback"]["rolled_back_by"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{rolled_back:#}"));
     let rollback = world.deployment_record(by);
     assert_eq!(rollback["rollback"]["rolls_back"], id, "{rollback:#}");
     assert_eq!(rollback["creator"], "codeDeployRollback");
@@ -99,10 +108,26 @@ async fn terminal_states_never_go_back_whatever_order_events_come_in() {
     world.invoke_deploy(staged).await.unwrap();
     world.aws.codedeploy().idle().await;
     let id = world.aws.codedeploy().deployments().remove(0);
-    for state in ["FAILURE", "START", "READY", "SOMETHING_NEW", "FAILURE", "START", "SUCCESS"] {
+    for state in [
+        "FAILURE",
+        "START",
+        "READY",
+        "SOMETHING_NEW",
+        "FAILURE",
+        "START",
+        "SUCCESS",
+    ] {
         world.invoke_record(state_change(&id, state)).await.unwrap();
-        assert_eq!(world.deployment_record(&id)["status"], "Failed", "after {state}");
-        assert_eq!(world.drop_record(&staged_key(1))["status"], "failed", "after {state}");
+        assert_eq!(
+            world.deployment_record(&id)["status"],
+            "Failed",
+            "after {state}"
+        );
+        assert_eq!(
+            world.drop_record(&staged_key(1))["status"],
+            "failed",
+            "after {state}"
+        );
     }
     let group = world.group_record();
     assert_eq!(group["outcomes"].as_array().unwrap().len(), 1, "{group:#}");
@@ -117,7 +142,10 @@ async fn an_end_that_codedeploy_does_not_confirm_yet_comes_back() {
     let staged = world.aws.router().take().remove(0).body;
     world.invoke_deploy(staged).await.unwrap();
     let id = world.aws.codedeploy().deployments().remove(0);
-    let error = world.invoke_record(state_change(&id, "SUCCESS")).await.unwrap_err();
+    let error = world
+        .invoke_record(state_change(&id, "SUCCESS"))
+        .await
+        .unwrap_err();
     assert_eq!(error.error_type, "AwsUnavailable");
     assert_eq!(world.drop_record(&staged_key(1))["status"], "deploying");
 }
@@ -153,13 +181,30 @@ async fn events_twice_late_and_shuffled_give_the_same_records() {
     })
     .await;
     for build_num in 1..=3 {
-        let artifact = if build_num == 2 { broken_application() } else { application(build_num) };
+        let artifact = if build_num == 2 {
+            broken_application()
+        } else {
+            application(build_num)
+        };
         let drop = world.deploy_build(build_num, artifact).await;
-        assert_eq!(drop["status"], if build_num == 2 { "failed" } else { "succeeded" }, "{drop:#}");
+        assert_eq!(
+            drop["status"],
+            if build_num == 2 {
+                "failed"
+            } else {
+                "succeeded"
+            },
+            "{drop:#}"
+        );
     }
     assert_eq!(world.our_deployments().len(), 3);
     let group = world.group_record();
-    let ends: Vec<_> = group["outcomes"].as_array().unwrap().iter().map(|end| end["status"].clone()).collect();
+    let ends: Vec<_> = group["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|end| end["status"].clone())
+        .collect();
     assert_eq!(ends, ["succeeded", "failed", "succeeded"]);
     world.check_records();
     assert_eq!(world.open(), Vec::<String>::new());
@@ -169,8 +214,15 @@ async fn events_twice_late_and_shuffled_give_the_same_records() {
 async fn a_stopped_deployment_is_recorded_as_stopped() {
     let world = World::start(by_hand()).await;
     let drop = world.drop_build(1, application(1)).await;
-    let id = drop["deployments"][0]["deployment_id"].as_str().unwrap().to_owned();
-    world.aws.codedeploy().call("StopDeployment", &json!({ "deploymentId": id })).unwrap();
+    let id = drop["deployments"][0]["deployment_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    world
+        .aws
+        .codedeploy()
+        .call("StopDeployment", &json!({ "deploymentId": id }))
+        .unwrap();
     world.aws.quiet().await;
     let drop = world.drop_record(&staged_key(1));
     assert_eq!(drop["status"], "stopped", "{drop:#}");
@@ -185,7 +237,10 @@ async fn a_failed_lambda_deployment_names_its_target() {
         ..by_hand()
     })
     .await;
-    world.aws.create_application("fn", Platform::Lambda).unwrap();
+    world
+        .aws
+        .create_application("fn", Platform::Lambda)
+        .unwrap();
     world.aws.create_deployment_group("fn", "live").unwrap();
     world.put(
         "settings/fn.yml",
@@ -195,7 +250,10 @@ async fn a_failed_lambda_deployment_names_its_target() {
     let key = format!("staging/fn/master/1-{COMMIT}.zip");
     world.put(&key, crate::support::bundle(&[("appspec.yml", appspec)]));
     world.aws.quiet().await;
-    let id = world.drop_record(&key)["deployments"][0]["deployment_id"].as_str().unwrap().to_owned();
+    let id = world.drop_record(&key)["deployments"][0]["deployment_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let failure = stagedrop::local::codedeploy::TargetFailure {
         lifecycle_event: "BeforeAllowTraffic".to_owned(),
         diagnostics: stagedrop::local::codedeploy::Diagnostics {
@@ -206,10 +264,23 @@ async fn a_failed_lambda_deployment_names_its_target() {
         },
     };
     let codedeploy = world.aws.codedeploy();
-    codedeploy.advance(&id, stagedrop::local::codedeploy::Status::InProgress, None).unwrap();
-    world.aws.codedeploy().advance(&id, stagedrop::local::codedeploy::Status::Failed, Some(failure)).unwrap();
+    codedeploy
+        .advance(&id, stagedrop::local::codedeploy::Status::InProgress, None)
+        .unwrap();
+    world
+        .aws
+        .codedeploy()
+        .advance(
+            &id,
+            stagedrop::local::codedeploy::Status::Failed,
+            Some(failure),
+        )
+        .unwrap();
     world.aws.quiet().await;
     let record = world.deployment_record(&id);
-    assert_eq!(record["failures"][0]["lifecycle_event"], "BeforeAllowTraffic", "{record:#}");
+    assert_eq!(
+        record["failures"][0]["lifecycle_event"], "BeforeAllowTraffic",
+        "{record:#}"
+    );
     world.check_records();
 }

@@ -130,11 +130,13 @@ impl World {
     }
 
     pub fn put_with(&self, key: &str, body: impl Into<Vec<u8>>, metadata: &[(&str, &str)]) {
-        let mut attributes = Attributes::default();
-        attributes.metadata = metadata
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let attributes = Attributes {
+            metadata: metadata
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Attributes::default()
+        };
         self.aws
             .store()
             .put(ARTIFACTS, key, body.into(), attributes)
@@ -372,11 +374,20 @@ pub fn try_unpack(format: &str, archive: &[u8]) -> Result<Tree, String> {
     std::fs::write(&file, archive).unwrap();
     let run = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
-        let output = command.args(arguments).current_dir(&root).arg(&file).output().unwrap();
+        let output = command
+            .args(arguments)
+            .current_dir(&root)
+            .arg(&file)
+            .output()
+            .unwrap();
         let quiet = output.status.success() && output.stderr.is_empty();
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
-        if quiet { Ok(()) } else { Err(format!("{program} {arguments:?}: {said}")) }
+        if quiet {
+            Ok(())
+        } else {
+            Err(format!("{program} {arguments:?}: {said}"))
+        }
     };
     match format {
         "zip" => {
@@ -397,14 +408,22 @@ pub fn tree(root: &std::path::Path) -> Tree {
     while let Some(folder) = todo.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             let status = path.symlink_metadata().unwrap();
             let mode = status.permissions().mode() & 0o7777;
             if status.is_symlink() {
                 let target = std::fs::read_link(&path).unwrap();
                 found.insert(
                     name,
-                    ('l', 0o777, target.to_string_lossy().into_owned().into_bytes()),
+                    (
+                        'l',
+                        0o777,
+                        target.to_string_lossy().into_owned().into_bytes(),
+                    ),
                 );
             } else if status.is_dir() {
                 found.insert(name, ('d', mode, Vec::new()));

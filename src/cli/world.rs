@@ -102,11 +102,13 @@ impl World {
 
     /// Writes an object as any S3 client would.
     pub fn put(&self, key: &str, body: Vec<u8>, metadata: &[(&str, &str)]) -> Result<(), String> {
-        let mut attributes = Attributes::default();
-        attributes.metadata = metadata
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let attributes = Attributes {
+            metadata: metadata
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Attributes::default()
+        };
         self.aws
             .store()
             .put(BUCKET, key, body, attributes)

@@ -71,16 +71,19 @@ pub(super) enum Planned {
         left_out: usize,
     },
     /// An archive of what is kept.
-    Archive {
-        /// The key that it gets.
-        key: ObjectKey,
-        /// What is kept.
-        contents: Contents,
-        /// Its format.
-        format: ArchiveFormat,
-        /// Whether the artifact is the revision as it stands.
-        is_unchanged: bool,
-    },
+    Archive(PlannedArchive),
+}
+
+/// A revision that is an archive.
+pub(super) struct PlannedArchive {
+    /// The key that it gets.
+    pub key: ObjectKey,
+    /// What is kept.
+    pub contents: Contents,
+    /// Its format.
+    pub format: ArchiveFormat,
+    /// Whether everything is kept under its own name, in the artifact's format.
+    pub is_unchanged: bool,
 }
 
 impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
@@ -312,12 +315,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
                     "use `bundle_type: zip`, `tgz` or `tar`, or build an artifact that needs no change",
                 )));
             }
-            Planned::Archive {
+            Planned::Archive(PlannedArchive {
                 key,
                 contents,
                 format,
                 is_unchanged,
-            }
+            })
         } else {
             Planned::AppSpecFile {
                 key,

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::Deploy;
-use super::judge::{Judged, JudgedTarget, Planned, bundle_type, service_fault};
+use super::judge::{Judged, JudgedTarget, Planned, PlannedArchive, bundle_type, service_fault};
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
 use crate::bundle_check::codes::archive_refusal;
-use crate::contents::{Contents, KeptEntry};
+use crate::contents::KeptEntry;
 use crate::deployment::{BundleType, CodeDeploy, DeploymentRequest, RevisionLocation, S3Location};
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
@@ -79,31 +79,19 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
                     Some(counts_of(1, *left_out, cost)),
                 )
             }
-            Planned::Archive {
-                key,
-                contents,
-                format,
-                is_unchanged,
-            } => {
+            Planned::Archive(planned) => {
                 let artifact = judged
                     .artifact
                     .as_ref()
                     .ok_or_else(|| internal("artifact was not opened"))?;
                 let (object, written, cost) = self
-                    .write_archive(
-                        drop,
-                        settings,
-                        artifact,
-                        key,
-                        contents,
-                        *format,
-                        *is_unchanged,
-                    )
+                    .write_archive(drop, settings, artifact, planned)
                     .await?;
-                let left_out = artifact.index.len().saturating_sub(contents.entries.len());
+                let kept = planned.contents.entries.len();
+                let left_out = artifact.index.len().saturating_sub(kept);
                 (
-                    location(&object, written, bundle_type(*format)),
-                    Some(counts_of(contents.entries.len(), left_out, cost)),
+                    location(&object, written, bundle_type(planned.format)),
+                    Some(counts_of(kept, left_out, cost)),
                 )
             }
         };
@@ -145,16 +133,25 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         drop: &Drop,
         settings: &Target,
         artifact: &OpenedArtifact<'_, S>,
-        key: &ObjectKey,
-        contents: &Contents,
-        format: ArchiveFormat,
-        is_unchanged: bool,
+        planned: &PlannedArchive,
     ) -> Result<(NewObject, WrittenObject, Cost), Fault> {
+        let PlannedArchive {
+            key,
+            contents,
+            format,
+            is_unchanged,
+        } = planned;
+        let (format, is_unchanged) = (*format, *is_unchanged);
         let kept = &contents.entries;
         let etag = &artifact.source.object.etag;
         let plan = match &*artifact.index {
             // A tar.gz is not spliced; an unchanged one is its own revision.
-            _ if is_unchanged && (settings.bundle_type == BundleChoice::AsIs || format == ArchiveFormat::TarGz) => Some(SplicePlan::identity(artifact.source.object.size)),
+            _ if is_unchanged
+                && (settings.bundle_type == BundleChoice::AsIs
+                    || format == ArchiveFormat::TarGz) =>
+            {
+                Some(SplicePlan::identity(artifact.source.object.size))
+            }
             Index::Zip(index) if format == ArchiveFormat::Zip => {
                 Some(plan_splice(index, kept).map_err(plan_fault)?)
             }

@@ -63,9 +63,9 @@ impl Build {
     /// What the key says, filled up with what the user metadata says (names without
     /// `x-amz-meta-`, in any case; empty values count as unset).
     ///
-    /// The key wins. Two consequences of that: metadata can never turn a build whose key names a
-    /// branch into a tag build of another name (it would leave the prefix that a policy pinned),
-    /// and a commit in the metadata may lengthen the key's short one but not replace it.
+    /// The key wins; a commit in the metadata may lengthen the key's short one but not replace it. A
+    /// tag that only the metadata says makes a tag build, also under a key that names a branch,
+    /// which is told as a warning: a policy that pins branches by prefix does not pin tags.
     /// Bad values are left out and told as findings that refuse; contradictions that change
     /// nothing are told as warnings.
     pub fn read<K, V>(
@@ -166,17 +166,17 @@ fn merge(key: Build, said: Build, findings: &mut Vec<Finding>) -> Build {
             build.branch = said.branch.filter(|said| *said != branch);
         }
         (Some(branch), None, Some(tag)) => {
-            findings.push(Finding::refuse(
-                "build-ref-conflict",
+            findings.push(Finding::warn(
+                "build-tag-unpinned",
                 format!(
-                    "metadata x-amz-meta-tag is `{tag}`, the staged key says branch `{branch}`"
+                    "metadata x-amz-meta-tag makes this a build of tag `{tag}`, the staged key says \
+                     branch `{branch}`"
                 ),
-                format!(
-                    "stage a tag build under a key that holds the tag's name: `{tag}` where the \
-                     staging pattern has {{BRANCH}}, or use a staging pattern with {{TAG}}"
-                ),
+                "nothing to do where all uploaders may build tags; else put {TAG} into the staging \
+                 pattern, so that a bucket policy can say who may",
             ));
             build.branch = Some(branch);
+            build.tag = Some(tag);
         }
         (key_branch, key_tag, said_tag) => {
             build.branch = pick("branch", key_branch, said.branch, findings);
@@ -379,13 +379,18 @@ mod tests {
     }
 
     #[test]
-    fn err_metadata_makes_no_tag_build_of_a_pinned_branch() {
-        let (build, findings) = Build::read(&key(), [("tag", "v1.0")]);
-        assert_eq!((build.branch, build.tag), (text("main"), None));
-        assert_eq!(codes(&findings), [("build-ref-conflict", true)]);
+    fn ok_a_tag_that_only_the_metadata_says_makes_a_tag_build_with_a_warning() {
+        let key = Captures {
+            branch: Some("main".to_owned()),
+            ..Captures::default()
+        };
+        let (build, findings) = Build::read(&key, [("tag", "v1.0")]);
+        assert_eq!(build.tag.as_deref(), Some("v1.0"));
+        assert_eq!(build.branch.as_deref(), Some("main"));
+        assert_eq!(codes(&findings), [("build-tag-unpinned", false)]);
         assert_eq!(
             findings[0].message,
-            "metadata x-amz-meta-tag is `v1.0`, the staged key says branch `main`"
+            "metadata x-amz-meta-tag makes this a build of tag `v1.0`, the staged key says branch `main`"
         );
     }
 

@@ -353,7 +353,8 @@ fn err_limits_hold_at_the_limit_and_one_beyond() {
 
 #[test]
 fn err_headers_that_disagree() {
-    let cases: [(&str, fn(&mut Making)); 3] = [
+    type Make = fn(&mut Making);
+    let cases: [(&str, Make); 3] = [
         ("another name: `other`", |m| {
             m.local_name = Some(b"other".to_vec())
         }),
