@@ -20,13 +20,17 @@ use crate::deployment::Region;
 use crate::service_error::{Kind, ServiceError};
 
 /// Attempts that the transport makes of one request.
-const ATTEMPTS_MAX: u32 = 4;
+const ATTEMPTS_MAX: u32 = 3;
 /// The longest pause between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for one attempt of a request, its answer's body not counted.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for one attempt of a request that carries little, its answer's body not counted.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time for one attempt of a request that carries a part.
+const PART_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for one attempt of a request that S3 may take minutes for: copies and completions.
+const COPY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The process's AWS clients.
 #[derive(Debug)]
@@ -110,6 +114,15 @@ impl Aws {
     }
 }
 
+/// Gives one S3 request more time for each attempt.
+fn patient(time: Duration) -> aws_sdk_s3::config::Builder {
+    let timeout = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(time)
+        .build();
+    aws_sdk_s3::config::Builder::new().timeout_config(timeout)
+}
+
 /// Codes by which AWS says that it is asked too often
 /// (the SDK's own list, and `SlowDown` of S3).
 const THROTTLE_CODES: [&str; 8] = [
@@ -158,11 +171,15 @@ where
         (_, Some(403)) => Kind::AccessDenied,
         // 405 is what a delete marker answers when it is asked for by its version.
         (_, Some(404 | 405)) => Kind::NotFound,
+        // A bucket of another region answers with a redirection, or that the region does not fit.
+        (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => Kind::Refused,
         (_, Some(400..=499)) if answered => Kind::Refused,
         _ => Kind::Unavailable,
     };
     let message = match error.message() {
         Some(message) => message.to_owned(),
+        // HEAD is answered without a body, so that only the status tells.
+        None if answered => format!("HTTP {}", status.unwrap_or_default()),
         None => with_sources(&error, status),
     };
     ServiceError {

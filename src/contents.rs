@@ -9,8 +9,33 @@
 //! repo-1/.git/config                               -> left out
 //! repo-1/README.md                                 -> left out, beside the root
 //! ```
+//!
+//! The agent's unpackers meet more than they read well. One rule for each of what repackaging could
+//! repair: repaired where one meaning is left, refused where two are, and never in silence unless nothing
+//! is lost.
+//!
+//! | in the artifact | rule | finding |
+//! |---|---|---|
+//! | one top folder with a name like `appspec` directly in it | repaired: it becomes the root, as the agent does it | |
+//! | one top folder around a given application root | repaired: looked through | |
+//! | `__MACOSX`, `.DS_Store` beside the one folder | repaired: left out | `finder-files-dropped` |
+//! | `.git` at any depth | repaired: left out | |
+//! | `appspec.yaml`, `appspec.json` or another case, alone | repaired: renamed | `appspec-renamed` |
+//! | several of those, and no `appspec.yml` | refused | `appspec-ambiguous` |
+//! | `./` before a name, in a tar | repaired | |
+//! | `./` in a zip's name, `//` or `/./` in any | repaired: taken out | `entry-name-dots` |
+//! | backslashes in a zip entry without Unix mode | repaired: separators | `entry-name-backslashes` |
+//! | backslashes elsewhere | kept: a character like any other | |
+//! | a directory's name without closing `/` | repaired: gets one | |
+//! | a control character in a name | kept, warned of | `entry-name-control` |
+//! | an absolute name, `..` in a name (after either slash) | refused, wherever it lies | `entry-name-absolute`, `entry-name-climbs` |
+//! | NUL, not UTF-8, too long, a file's name closed by `/` | refused, where it would be kept | `entry-name-nul`, `entry-name-not-utf8`, `entry-name-too-long`, `entry-name-like-folder` |
+//! | a compression method other than stored and deflated | refused: content is copied as it is | `entry-compression-unsupported` |
+//! | ciphertext | refused | `entry-encrypted` |
+//! | one file twice | kept, warned of: the last one stays | `entry-repeated` |
+//! | one name as two kinds, a name below a file or a link | refused | `entry-two-kinds`, `entry-below-file`, `entry-through-link` |
 
-use globset::{Candidate, GlobSet};
+use globset::GlobSet;
 
 use crate::archive::{ArchiveFormat, Entry, EntryKind, Index};
 use crate::finding::Finding;
@@ -19,11 +44,15 @@ mod names;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 pub use names::{
     COMPONENT_BYTES_MAX, COMPONENTS_MAX, NameFault, NameRepair, PATH_BYTES_MAX, Tidy, shown, tidy,
 };
 
+pub(crate) use trail::Trail;
+
+use names::Names;
 use survey::{Candidates, Survey};
 
 /// The only name under which the agent looks for an AppSpec at every lifecycle event.
@@ -31,6 +60,9 @@ pub const APPSPEC_NAME: &str = "appspec.yml";
 
 /// Names, in lower case, that stand for the AppSpec where [`APPSPEC_NAME`] is missing.
 const APPSPEC_OTHER_NAMES: [&[u8]; 3] = [b"appspec.yml", b"appspec.yaml", b"appspec.json"];
+
+/// Set-user-id and set-group-id.
+pub const SET_ID_BITS: u32 = 0o6000;
 
 /// Other places of an AppSpec that a message names.
 const PLACES_SHOWN_MAX: usize = 3;
@@ -47,6 +79,11 @@ pub trait Entries {
 
     /// The entry at `position` in the archive's own order; `None` beyond the last.
     fn entry(&self, position: u32) -> Option<Entry<'_>>;
+
+    /// The name of the entry at `position`, for those who need no more of it.
+    fn name(&self, position: u32) -> Option<&[u8]> {
+        self.entry(position).map(|entry| entry.name)
+    }
 }
 
 impl Entries for Index {
@@ -56,6 +93,14 @@ impl Entries for Index {
 
     fn entry(&self, position: u32) -> Option<Entry<'_>> {
         Index::entry(self, usize::try_from(position).ok()?)
+    }
+
+    fn name(&self, position: u32) -> Option<&[u8]> {
+        let position = usize::try_from(position).ok()?;
+        match self {
+            Index::Zip(index) => index.name(position),
+            Index::Tar(index) => index.entry(position).map(|entry| entry.name),
+        }
     }
 }
 
@@ -93,8 +138,13 @@ pub struct KeptEntry {
 impl KeptEntry {
     /// The entry's name in the revision; `entry` must be the one at [`Self::index`].
     pub fn name<'a>(&'a self, entry: &Entry<'a>) -> &'a [u8] {
+        self.name_in(entry.name)
+    }
+
+    /// The entry's name in the revision, from its name in the archive.
+    pub(crate) fn name_in<'a>(&'a self, archive_name: &'a [u8]) -> &'a [u8] {
         match &self.name {
-            KeptName::Suffix { skip } => entry.name.get(*skip as usize..).unwrap_or_default(),
+            KeptName::Suffix { skip } => archive_name.get(*skip as usize..).unwrap_or_default(),
             KeptName::Renamed(name) => name,
         }
     }
@@ -145,6 +195,10 @@ pub struct Contents {
     pub root: String,
     /// The AppSpec; where its name stands twice, the last one, which is the one that unpackers leave.
     pub appspec: AppSpecEntry,
+    /// Positions in the archive's index, ascending, of entries that are more than plain files and
+    /// directories: links, special files, ciphertext, other compression methods, set-id bits, directories
+    /// with content. Some of them may not be kept.
+    pub peculiar: Vec<u32>,
     /// How many entries were kept and left out.
     pub counts: Counts,
     /// What was repaired.
@@ -217,6 +271,7 @@ pub fn choose_contents(
         entries: candidates.entries,
         root,
         appspec,
+        peculiar: survey.peculiar,
         counts,
         warnings,
     })
@@ -227,8 +282,17 @@ pub fn choose_contents(
 pub fn find_document(entries: &dyn Entries, name: &str, format: ArchiveFormat) -> Option<u32> {
     let mut at_root = None;
     let mut one_down = None;
-    for (position, entry) in all(entries) {
-        if !entry.name.ends_with(name.as_bytes()) || entry.kind == EntryKind::Directory {
+    for position in positions(entries) {
+        if !entries
+            .name(position)
+            .is_some_and(|archive_name| archive_name.ends_with(name.as_bytes()))
+        {
+            continue;
+        }
+        let Some(entry) = entries.entry(position) else {
+            continue;
+        };
+        if entry.kind == EntryKind::Directory {
             continue;
         }
         let tidied = tidy(&entry, format);
@@ -248,10 +312,13 @@ pub fn find_document(entries: &dyn Entries, name: &str, format: ArchiveFormat) -
     (survey.inside.single_folder()? == folder).then_some(position)
 }
 
+fn positions(entries: &dyn Entries) -> std::ops::Range<u32> {
+    0..u32::try_from(entries.len()).unwrap_or(u32::MAX)
+}
+
 /// All entries with their positions.
 fn all(entries: &dyn Entries) -> impl Iterator<Item = (u32, Entry<'_>)> {
-    (0..u32::try_from(entries.len()).unwrap_or(u32::MAX))
-        .map_while(|position| entries.entry(position).map(|entry| (position, entry)))
+    positions(entries).map_while(|position| entries.entry(position).map(|entry| (position, entry)))
 }
 
 fn nothing_kept(entries: &dyn Entries, application_root: &str, survey: &Survey) -> Finding {
@@ -443,17 +510,5 @@ pub fn names_appspec(path: &[u8]) -> bool {
             let (before, last) = path.split_at(at);
             last.eq_ignore_ascii_case(known) && before.last().is_none_or(|&byte| byte == b'/')
         })
-    })
-}
-
-/// Whether `exclude` takes the path itself, or a folder above it.
-fn is_excluded(exclude: &GlobSet, path: &str) -> bool {
-    let ends = path
-        .match_indices('/')
-        .map(|(at, _)| at)
-        .chain([path.len()]);
-    ends.into_iter().any(|end| {
-        path.get(..end)
-            .is_some_and(|p| exclude.is_match_candidate(&Candidate::new(p)))
     })
 }

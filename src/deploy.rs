@@ -11,14 +11,15 @@
 mod judge;
 mod ship;
 
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::advance::{GroupName, Invocation};
 use crate::archive::Limits;
 use crate::configuration::Configuration;
-use crate::deployment::{CodeDeploy, Region};
-use crate::fault::{Fault, Retry, RetryReason};
+use crate::deployment::{CodeDeploy, DeploymentConfigs, Region};
+use crate::fault::{Fault, Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{Intake, Notice, StagedArtifact, read_event};
 use crate::key_pattern::Build;
@@ -84,7 +85,9 @@ enum Claim {
     Overtaken,
 }
 
-impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + DeploymentConfigs>
+    Deploy<D, S, C>
+{
     /// Handles one event; the answer says what became of each staged object in it.
     ///
     /// # Errors
@@ -109,7 +112,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
                 }
             }
             Intake::Batch(items) => {
-                let mut failures = Vec::new();
+                let mut answer = SqsBatchResponse::default();
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
@@ -117,12 +120,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
                                 error_type = retry.reason.error_type(),
                                 "message is given back: {retry}"
                             );
-                            failures.push(json!({ "itemIdentifier": item.item_identifier }));
+                            answer.add_failure(&item.item_identifier);
                             break;
                         }
                     }
                 }
-                Ok(json!({ "batchItemFailures": failures }))
+                batch_answer(&answer)
             }
         }
     }
@@ -326,7 +329,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
             .read(staged_key)
             .is_none()
         {
-            let finding = Finding::refuse(
+            let finding = Finding::warn(
                 "staging-key-unknown",
                 format!(
                     "staged key `{staged_key}` does not fit the pattern {}",

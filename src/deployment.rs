@@ -430,6 +430,16 @@ pub trait CodeDeploy: Send + Sync {
     ) -> impl Future<Output = Result<DeploymentGroupInfo, ServiceError>> + Send;
 }
 
+/// What is asked of CodeDeploy before anything is written.
+pub trait DeploymentConfigs: Send + Sync {
+    /// `GetDeploymentConfig`: whether there is one of that name.
+    fn has_deployment_config(
+        &self,
+        region: &Region,
+        name: &DeploymentConfigName,
+    ) -> impl Future<Output = Result<bool, ServiceError>> + Send;
+}
+
 /// The look into a failed deployment's targets, which only `record` may take.
 pub trait DeploymentTargets: Send + Sync {
     /// The targets that failed, those that failed first at the front

@@ -1,5 +1,6 @@
 //! How both functions start: environment to clients to serving, with every fault told before the first event.
 
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -11,9 +12,25 @@ use crate::aws::Aws;
 use crate::configuration::Configuration;
 use crate::deploy::Deploy;
 use crate::deployment::Region;
-use crate::fault::Retry;
+use crate::fault::{Retry, RetryReason};
 use crate::record::Record;
 use crate::records::Records;
+
+/// Time that is left for the error's own way to Lambda.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(1_500);
+
+/// Runs one of the functions; what keeps it from starting goes to standard error, a line for each fault.
+pub async fn run_to_exit(
+    function: impl Future<Output = Result<(), lambda_runtime::Error>>,
+) -> ExitCode {
+    match function.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stagedrop does not start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Serves staged objects until the runtime ends the process.
 ///
@@ -31,7 +48,11 @@ pub async fn deploy() -> Result<(), lambda_runtime::Error> {
     };
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = begun(&event);
-        log(Box::pin(deploy.handle(&event.payload, &invocation)).await)
+        log(in_time(
+            &invocation,
+            Box::pin(deploy.handle(&event.payload, &invocation)),
+        )
+        .await)
     }))
     .await
 }
@@ -49,7 +70,11 @@ pub async fn record() -> Result<(), lambda_runtime::Error> {
     };
     run(service_fn(|event: LambdaEvent<Value>| async move {
         let invocation = begun(&event);
-        log(Box::pin(record.handle(&event.payload, &invocation)).await)
+        log(in_time(
+            &invocation,
+            Box::pin(record.handle(&event.payload, &invocation)),
+        )
+        .await)
     }))
     .await
 }
@@ -79,6 +104,25 @@ fn begun(event: &LambdaEvent<Value>) -> Invocation {
         &event.context.request_id,
         now.checked_add(left).unwrap_or(now),
     )
+}
+
+/// Gives up shortly before Lambda would end the process without a word.
+async fn in_time(
+    invocation: &Invocation,
+    handling: impl Future<Output = Result<Value, Retry>>,
+) -> Result<Value, Retry> {
+    let left = Timestamp::now().duration_until(invocation.deadline);
+    let left = Duration::try_from(left)
+        .unwrap_or_default()
+        .saturating_sub(DEADLINE_MARGIN);
+    tokio::time::timeout(left, handling).await.unwrap_or_else(|_| {
+        Err(Retry {
+            reason: RetryReason::DeadlineNear,
+            message: "the function's time is nearly over; what was done is kept and the rest is done on the next \
+                      delivery (give the function more time or memory if this repeats)"
+                .to_owned(),
+        })
+    })
 }
 
 /// The one place where a failed event is logged.

@@ -4,7 +4,9 @@
 //! what may succeed later is returned as an error with a stable error type ([`Fault::Retry`]), so that
 //! Lambda retries it and its failure destination gets it in the end.
 
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use lambda_runtime::Diagnostic;
+use serde_json::Value;
 
 use crate::finding::Finding;
 use crate::service_error::{Kind, ServiceError};
@@ -113,6 +115,17 @@ impl From<ServiceError> for Fault {
     fn from(error: ServiceError) -> Self {
         Self::Retry(error.into())
     }
+}
+
+/// The answer to a batch of SQS messages: those that failed come again, the others do not.
+///
+/// # Errors
+/// Never in practice: the answer is a list of texts.
+pub fn batch_answer(answer: &SqsBatchResponse) -> Result<Value, Retry> {
+    serde_json::to_value(answer).map_err(|error| Retry {
+        reason: RetryReason::Internal,
+        message: format!("the batch's answer could not be written as JSON: {error}"),
+    })
 }
 
 impl From<Retry> for Diagnostic {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ use crate::deployment::{
     CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, DeploymentToken,
     Region,
 };
-use crate::fault::{Retry, RetryReason};
+use crate::fault::{Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{DeploymentStateChange, Intake, Notice, read_event};
 use crate::records::deployment::DeploymentRecord;
@@ -68,17 +69,17 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 Ok(json!({ "recorded": answers }))
             }
             Intake::Batch(items) => {
-                let mut failures = Vec::new();
+                let mut answer = SqsBatchResponse::default();
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
                             tracing::error!(error_type = retry.reason.error_type(), "{retry}");
-                            failures.push(json!({ "itemIdentifier": item.item_identifier }));
+                            answer.add_failure(&item.item_identifier);
                             break;
                         }
                     }
                 }
-                Ok(json!({ "batchItemFailures": failures }))
+                batch_answer(&answer)
             }
         }
     }

@@ -702,6 +702,55 @@ fn ok_os_makes_it_a_server_appspec_whatever_else_is_in_it() {
 }
 
 #[test]
+fn err_appspecs_made_to_hurt_are_refused_in_time() {
+    let laughs = (1..10).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
+        let before = format!("*a{}", level - 1);
+        format!(
+            "{text}a{level}: &a{level} [{}]\n",
+            vec![before; 9].join(", ")
+        )
+    });
+    let small = "version: 0.0\nos: linux\n";
+    for (code, text) in [
+        ("appspec-alias", laughs),
+        ("appspec-too-large", "# no end\n".repeat((10 << 20) / 9)),
+        (
+            "appspec-too-complex",
+            format!("{small}files: {}", "[".repeat(200_000)),
+        ),
+        (
+            "appspec-too-complex",
+            format!("{small}hooks: {}", "{a: ".repeat(60_000)),
+        ),
+        ("appspec-too-complex", "- ".repeat(100_000)),
+        (
+            "appspec-too-complex",
+            format!("{small}files:\n{}", "- a\n".repeat(150_000)),
+        ),
+    ] {
+        let started = std::time::Instant::now();
+        let findings = AppSpec::read(text.as_bytes(), "appspec.yml").unwrap_err();
+        let found: Vec<&str> = findings
+            .iter()
+            .map(|finding| finding.code.as_str())
+            .collect();
+        assert_eq!(found, [code]);
+        let seconds = started.elapsed().as_secs();
+        assert!(seconds < 10, "{seconds} s for {} bytes", text.len());
+    }
+}
+
+#[test]
+fn ok_the_largest_appspec_is_read_and_one_byte_more_is_not() {
+    let text = "version: 0.0\nos: linux\n";
+    let bytes_max = LIMITS.bytes_max;
+    let filled = format!("{text}{}", "#".repeat(bytes_max - text.len()));
+    assert!(AppSpec::read(filled.as_bytes(), "appspec.yml").is_ok());
+    let findings = AppSpec::read(format!("{filled}#").as_bytes(), "appspec.yml").unwrap_err();
+    assert_eq!(findings[0].code, "appspec-too-large");
+}
+
+#[test]
 fn err_findings_are_limited_and_a_refusal_is_never_lost() {
     let many: String = (0..200).map(|number| format!("k{number}: 1\n")).collect();
     let findings = read(&format!("os: linux\n{many}version: 5\n")).unwrap_err();

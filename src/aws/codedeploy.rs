@@ -9,10 +9,11 @@ use jiff::Timestamp;
 
 use super::{Aws, service_error};
 use crate::deployment::{
-    ApplicationName, AutoRollbackEvent, BundleType, CodeDeploy, ComputePlatform, DeploymentError,
-    DeploymentGroupInfo, DeploymentGroupName, DeploymentId, DeploymentInfo, DeploymentRequest,
-    DeploymentStatus, DeploymentTargets, DeploymentToken, FileExistsBehavior, Region,
-    RevisionLocation, S3Location, TargetFailure,
+    ApplicationName, AutoRollbackEvent, BundleType, CodeDeploy, ComputePlatform,
+    DeploymentConfigName, DeploymentConfigs, DeploymentError, DeploymentGroupInfo,
+    DeploymentGroupName, DeploymentId, DeploymentInfo, DeploymentRequest, DeploymentStatus,
+    DeploymentTargets, DeploymentToken, FileExistsBehavior, Region, RevisionLocation, S3Location,
+    TargetFailure,
 };
 use crate::object::ETag;
 use crate::service_error::{Kind, ServiceError};
@@ -335,6 +336,33 @@ impl CodeDeploy for &Aws {
                 Some((id, DeploymentStatus::from_api(last.status()?.as_str())))
             }),
         })
+    }
+}
+
+impl DeploymentConfigs for &Aws {
+    async fn has_deployment_config(
+        &self,
+        region: &Region,
+        name: &DeploymentConfigName,
+    ) -> Result<bool, ServiceError> {
+        let answer = self
+            .codedeploy(region)
+            .get_deployment_config()
+            .deployment_config_name(name.as_str())
+            .send()
+            .await
+            .map_err(|error| {
+                service_error(
+                    "GetDeploymentConfig",
+                    format!("deployment configuration {name}"),
+                    error,
+                )
+            });
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if error.has_code("DeploymentConfigDoesNotExistException") => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 

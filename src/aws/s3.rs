@@ -12,7 +12,7 @@ use aws_sdk_s3::types::{
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Aws, service_error};
+use super::{Aws, COPY_TIMEOUT, PART_TIMEOUT, patient, service_error};
 use crate::deployment::Region;
 use crate::object::{BucketName, ByteRange, ETag, ObjectKey, SourceObject, VersionId};
 use crate::records::{Condition, DocumentStore, ListedKey, StoredDocument};
@@ -340,6 +340,8 @@ impl ObjectStore for &Aws {
             .tagging(REVISION_TAGGING)
             .set_if_none_match(none_match(object))
             .body(ByteStream::from(body))
+            .customize()
+            .config_override(patient(PART_TIMEOUT))
             .send()
             .await
             .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
@@ -365,6 +367,8 @@ impl ObjectStore for &Aws {
             .tagging_directive(TaggingDirective::Replace)
             .tagging(REVISION_TAGGING)
             .set_if_none_match(none_match(object))
+            .customize()
+            .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
             .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
@@ -434,6 +438,8 @@ impl MultipartUploads for &Aws {
             .part_number(i32::try_from(number).unwrap_or(i32::MAX))
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(body))
+            .customize()
+            .config_override(patient(PART_TIMEOUT))
             .send()
             .await
             .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
@@ -467,6 +473,8 @@ impl MultipartUploads for &Aws {
             .copy_source(copy_source(source))
             .copy_source_if_match(source.etag.quoted())
             .copy_source_range(inclusive(range))
+            .customize()
+            .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
             .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
@@ -514,6 +522,8 @@ impl MultipartUploads for &Aws {
                     .build(),
             )
             .set_if_none_match(none_match(object))
+            .customize()
+            .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
             .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;

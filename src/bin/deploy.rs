@@ -1,6 +1,6 @@
 //! The `deploy` function: a staged artifact becomes a revision and a deployment.
 
 #[tokio::main(flavor = "multi_thread")]
-async fn main() -> Result<(), lambda_runtime::Error> {
-    stagedrop::entry::deploy().await
+async fn main() -> std::process::ExitCode {
+    stagedrop::entry::run_to_exit(stagedrop::entry::deploy()).await
 }

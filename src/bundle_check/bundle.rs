@@ -8,21 +8,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hash::PathTable;
-use crate::archive::{Compression, Entry, EntryKind};
-use crate::contents::{Contents, Entries};
+use crate::archive::EntryKind;
+use crate::contents::{Contents, Entries, Trail};
 
 /// Links followed on one path before it counts as a loop; Linux's own limit.
 const LINKS_FOLLOWED_MAX: usize = 40;
 
-/// Bytes of paths that building the tree may hash: many times what a million entries need, unless they
-/// are nested to be a burden.
-const TREE_BYTES_MAX: u64 = 512 << 20;
+/// Paths of the tree: a million entries and the folders that only their names make, unless those are
+/// nested to be a burden.
+const TREE_PATHS_MAX: usize = 4_000_000;
 
 /// Bytes of paths that following links and looking up may hash.
 const LOOKUP_BYTES_MAX: u64 = 256 << 20;
-
-/// Set-user-id and set-group-id.
-pub(super) const SET_ID_BITS: u32 = 0o6000;
 
 /// Position of a directory that no entry of its own makes.
 const IMPLIED: u32 = u32::MAX;
@@ -68,6 +65,14 @@ struct Spot {
     kind: EntryKind,
 }
 
+/// A folder that the last entry lies in.
+#[derive(Debug, Clone, Copy)]
+struct Folder {
+    hash: u64,
+    /// What an entry below it meets.
+    conflict: Option<Conflict>,
+}
+
 /// The kept entries by path.
 pub struct Bundle<'a> {
     entries: &'a dyn Entries,
@@ -91,89 +96,88 @@ impl std::fmt::Debug for Bundle<'_> {
 impl<'a> Bundle<'a> {
     /// Builds the tree; one pass.
     pub fn new(entries: &'a dyn Entries, contents: &'a Contents) -> Self {
+        Self::with_paths_max(entries, contents, TREE_PATHS_MAX)
+    }
+
+    /// As [`Self::new`]; a tree with more paths is not whole.
+    pub(super) fn with_paths_max(
+        entries: &'a dyn Entries,
+        contents: &'a Contents,
+        paths_max: usize,
+    ) -> Self {
+        let count = contents.entries.len();
         let mut bundle = Self {
             entries,
             contents,
-            spots: PathTable::with_capacity(
-                contents
-                    .entries
-                    .len()
-                    .saturating_add(contents.entries.len() / 8),
-            ),
+            spots: PathTable::with_capacity(count.saturating_add(count / 8)),
             conflicts: Vec::new(),
             peculiar: Vec::new(),
             is_whole: true,
             lookup_bytes: AtomicU64::new(0),
         };
-        let mut hashed = 0_u64;
-        let mut last_parent: &[u8] = b"";
+        let mut trail = Trail::new();
+        let mut peculiar = contents.peculiar.iter().copied().peekable();
         for (position, kept) in (0_u32..).zip(&contents.entries) {
-            let Some(entry) = entries.entry(kept.index) else {
+            let Some(archive_name) = entries.name(kept.index) else {
                 continue;
             };
-            if is_peculiar(&entry) {
+            let name = kept.name_in(archive_name);
+            let (path, mut kind) = match name.strip_suffix(b"/") {
+                Some(path) => (path, EntryKind::Directory),
+                None => (name, EntryKind::File),
+            };
+            while peculiar.next_if(|index| *index < kept.index).is_some() {}
+            if peculiar.next_if_eq(&kept.index).is_some() {
                 bundle.peculiar.push(position);
+                kind = entries.entry(kept.index).map_or(kind, |entry| entry.kind);
             }
-            let name = kept.name(&entry);
-            let path = name.strip_suffix(b"/").unwrap_or(name);
-            let parent = parent_of(path);
-            if parent != last_parent {
-                hashed = hashed.saturating_add(bundle.imply(path, parent));
-                last_parent = parent;
-            }
-            hashed = hashed.saturating_add(path.len() as u64);
-            if hashed > TREE_BYTES_MAX {
+            let folder = bundle.enter_folders(&mut trail, path);
+            let name = path.get(trail.name_at()..).unwrap_or_default();
+            let hash = bundle.spots.hash(folder, name);
+            bundle.put(path, hash, position, kind);
+            if bundle.spots.len() > paths_max {
                 bundle.is_whole = false;
                 break;
-            }
-            bundle.put(
-                path,
-                Spot {
-                    kept: position,
-                    kind: entry.kind,
-                },
-            );
-            if entry.kind != EntryKind::Directory && path == last_parent {
-                last_parent = b"";
             }
         }
         bundle
     }
 
-    /// Makes the folders above an entry; answers the bytes that it hashed.
-    fn imply(&mut self, path: &'a [u8], parent: &'a [u8]) -> u64 {
-        let mut folder = parent;
-        let mut hashed = 0_u64;
-        while !folder.is_empty() {
-            hashed = hashed.saturating_add(folder.len() as u64);
-            let conflict = match self.spots.get(folder).map(|spot| spot.kind) {
-                None => {
-                    let kind = EntryKind::Directory;
-                    self.spots.insert(
-                        folder,
-                        Spot {
-                            kept: IMPLIED,
-                            kind,
-                        },
-                    );
-                    folder = parent_of(folder);
-                    continue;
-                }
-                Some(EntryKind::Directory) => None,
-                Some(EntryKind::Symlink) => Some(Conflict::ThroughLink),
-                Some(_) => Some(Conflict::BelowFile),
-            };
-            self.conflicts
-                .extend(conflict.map(|conflict| (conflict, path)));
-            break;
+    /// Makes the folders above an entry; answers the hash of the one that it lies in.
+    fn enter_folders(&mut self, trail: &mut Trail<Folder>, path: &'a [u8]) -> Option<u64> {
+        let folder = trail.follow(path, |above, folder, name_at| {
+            let name = folder.get(name_at..).unwrap_or_default();
+            let hash = self.spots.hash(above.map(|above| above.hash), name);
+            self.enter_folder(above, folder, hash)
+        })?;
+        if let Some(conflict) = folder.conflict {
+            self.conflicts.push((conflict, path));
         }
-        hashed
+        Some(folder.hash)
     }
 
-    fn put(&mut self, path: &'a [u8], spot: Spot) {
-        let Some(old) = self.spots.insert(path, spot) else {
+    fn enter_folder(&mut self, above: Option<&Folder>, path: &'a [u8], hash: u64) -> Folder {
+        let implied = Spot {
+            kept: IMPLIED,
+            kind: EntryKind::Directory,
+        };
+        let conflict = match self.spots.get_or_insert(path, hash, implied) {
+            None => above.and_then(|above| above.conflict),
+            Some(known) => match known.kind {
+                EntryKind::Directory => None,
+                EntryKind::Symlink => Some(Conflict::ThroughLink),
+                _ => Some(Conflict::BelowFile),
+            },
+        };
+        Folder { hash, conflict }
+    }
+
+    fn put(&mut self, path: &'a [u8], hash: u64, kept: u32, kind: EntryKind) {
+        let spot = Spot { kept, kind };
+        let Some(known) = self.spots.get_or_insert(path, hash, spot) else {
             return;
         };
+        let old = std::mem::replace(known, spot);
         let is_plain = |kind| matches!(kind, EntryKind::File | EntryKind::HardLink);
         let conflict = match (old.kind, spot.kind) {
             (EntryKind::Directory, EntryKind::Directory) => None,
@@ -334,19 +338,6 @@ impl<'a> Bundle<'a> {
 enum Target<'a> {
     Is(std::borrow::Cow<'a, [u8]>),
     Unread(u32),
-}
-
-/// Whether an entry's header has anything to judge.
-fn is_peculiar(entry: &Entry<'_>) -> bool {
-    let is_odd_kind = match entry.kind {
-        EntryKind::File => false,
-        EntryKind::Directory => entry.size > 0,
-        EntryKind::Symlink | EntryKind::HardLink | EntryKind::Special => true,
-    };
-    is_odd_kind
-        || entry.encrypted
-        || matches!(entry.compression, Compression::Other(_))
-        || entry.mode.is_some_and(|mode| mode & SET_ID_BITS != 0)
 }
 
 /// The path without its last component.

@@ -1,77 +1,53 @@
 //! A table of paths and its hash: a million paths of a hostile archive, hashed at memory speed.
 //!
 //! Owns the slots, the mixing (a folded 64 × 64 bit multiplication for each eight bytes) and its seed, which
-//! differs for each table, so that nobody can choose paths that collide.
+//! differs for each table, so that nobody can choose paths that collide. A path's hash continues its
+//! folder's: whoever knows the folder's hashes the last component only.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 
-/// An odd constant without pattern: the golden ratio's fraction.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Makes the hashers of one table.
+/// The hash of one table.
 #[derive(Debug, Clone)]
-pub(super) struct PathHash {
+struct PathHash {
     seed: u64,
     key: u64,
 }
 
-impl Default for PathHash {
-    fn default() -> Self {
+impl PathHash {
+    fn new() -> Self {
         let random = RandomState::new();
         Self {
             seed: random.hash_one(1),
             key: random.hash_one(2) | 1,
         }
     }
-}
 
-impl BuildHasher for PathHash {
-    type Hasher = PathHasher;
-
-    fn build_hasher(&self) -> PathHasher {
-        PathHasher {
-            state: self.seed,
-            key: self.key,
-        }
-    }
-}
-
-/// One hash in the making.
-#[derive(Debug)]
-pub(super) struct PathHasher {
-    state: u64,
-    key: u64,
-}
-
-impl PathHasher {
-    fn mix(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word).wrapping_mul(u128::from(self.key | 1));
-        self.state = (product as u64) ^ ((product >> 64) as u64);
-        self.key = self.key.rotate_left(23);
-    }
-}
-
-impl Hasher for PathHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, rest) = bytes.as_chunks::<8>();
+    /// The hash of `component` in a folder; `None` for the top.
+    fn below(&self, folder: Option<u64>, component: &[u8]) -> u64 {
+        let (words, rest) = component.as_chunks::<8>();
+        let mut state = folder.unwrap_or(self.seed);
         for word in words {
-            self.mix(u64::from_le_bytes(*word));
+            state = self.mix(state, u64::from_le_bytes(*word));
         }
-        let mut last = [0_u8; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        self.mix(u64::from_le_bytes(last) ^ (bytes.len() as u64).rotate_left(56));
+        let last = rest
+            .iter()
+            .rev()
+            .fold(0_u64, |last, &byte| last << 8 | u64::from(byte));
+        self.mix(state, last ^ (component.len() as u64).rotate_left(56))
     }
 
-    fn write_usize(&mut self, number: usize) {
-        self.mix(number as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        let product = u128::from(self.state).wrapping_mul(u128::from(MULTIPLIER));
+    fn mix(&self, state: u64, word: u64) -> u64 {
+        let product = u128::from(state ^ word).wrapping_mul(u128::from(self.key));
         (product as u64) ^ ((product >> 64) as u64)
+    }
+
+    /// The hash of a whole path.
+    fn of(&self, path: &[u8]) -> u64 {
+        let components = path.split(|&byte| byte == b'/');
+        components.fold(self.seed, |folder, component| {
+            self.below(Some(folder), component)
+        })
     }
 }
 
@@ -92,7 +68,7 @@ impl<'a, T> PathTable<'a, T> {
         Self {
             slots: vec![0; slot_count(count)],
             rows: Vec::with_capacity(count),
-            hash: PathHash::default(),
+            hash: PathHash::new(),
         }
     }
 
@@ -103,21 +79,24 @@ impl<'a, T> PathTable<'a, T> {
 
     /// The value of a path.
     pub fn get(&self, path: &[u8]) -> Option<&T> {
-        let row = self.seek(path, self.hash.hash_one(path)).ok()?;
+        let row = self.seek(path, self.hash.of(path)).ok()?;
         self.rows.get(row).map(|(_, value)| value)
     }
 
-    /// Sets the value of a path; answers the one that it had.
-    pub fn insert(&mut self, path: &'a [u8], value: T) -> Option<T> {
-        let hash = self.hash.hash_one(path);
+    /// The hash of the path of `name` in a folder with this hash (`None` at the top).
+    pub fn hash(&self, folder: Option<u64>, name: &[u8]) -> u64 {
+        self.hash.below(folder, name)
+    }
+
+    /// The value of a path with this hash; if it has none, `value` is set and nothing answered.
+    pub fn get_or_insert(&mut self, path: &'a [u8], hash: u64, value: T) -> Option<&mut T> {
         match self.seek(path, hash) {
-            Ok(row) => {
-                let (_, known) = self.rows.get_mut(row)?;
-                Some(std::mem::replace(known, value))
-            }
+            Ok(row) => self.rows.get_mut(row).map(|(_, value)| value),
             Err(slot) => {
                 self.rows.push((path, value));
-                self.take(slot, hash, self.rows.len());
+                if let Some(free) = self.slots.get_mut(slot) {
+                    *free = hash & UPPER_HALF | self.rows.len() as u64;
+                }
                 if slot_count(self.rows.len()) > self.slots.len() {
                     self.grow();
                 }
@@ -133,45 +112,50 @@ impl<'a, T> PathTable<'a, T> {
 
     /// The row of a path, or the free slot where it would go.
     fn seek(&self, path: &[u8], hash: u64) -> Result<usize, usize> {
-        let mask = self.slots.len().wrapping_sub(1);
-        let mut slot = hash as usize & mask;
+        let mut slot = self.first_slot(hash);
         // A quarter of the slots is free, so this ends.
         loop {
             let taken = self.slots.get(slot).copied().unwrap_or(0);
             let Some(row) = (taken as u32 as usize).checked_sub(1) else {
                 return Err(slot);
             };
-            if taken >> 32 == hash >> 32
+            if (taken ^ hash) & UPPER_HALF == 0
                 && self.rows.get(row).is_some_and(|(known, _)| *known == path)
             {
                 return Ok(row);
             }
-            slot = slot.wrapping_add(1) & mask;
+            slot = self.next_slot(slot);
         }
     }
 
-    fn take(&mut self, slot: usize, hash: u64, row_from_1: usize) {
-        if let Some(free) = self.slots.get_mut(slot) {
-            *free = (hash & !u64::from(u32::MAX)) | row_from_1 as u64;
-        }
+    /// Where the search for a hash, or for a slot's content, begins: both have the same upper half.
+    fn first_slot(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & self.slots.len().wrapping_sub(1)
+    }
+
+    fn next_slot(&self, slot: usize) -> usize {
+        slot.wrapping_add(1) & self.slots.len().wrapping_sub(1)
     }
 
     fn grow(&mut self) {
-        self.slots = vec![0; self.slots.len().saturating_mul(2)];
-        for row in 0..self.rows.len() {
-            let Some((path, _)) = self.rows.get(row) else {
-                break;
-            };
-            let hash = self.hash.hash_one(*path);
-            let mask = self.slots.len().wrapping_sub(1);
-            let mut slot = hash as usize & mask;
-            while self.slots.get(slot).is_some_and(|taken| *taken != 0) {
-                slot = slot.wrapping_add(1) & mask;
+        let more = vec![0; self.slots.len().saturating_mul(2)];
+        for taken in std::mem::replace(&mut self.slots, more) {
+            if taken == 0 {
+                continue;
             }
-            self.take(slot, hash, row.saturating_add(1));
+            let mut slot = self.first_slot(taken);
+            while self.slots.get(slot).is_some_and(|other| *other != 0) {
+                slot = self.next_slot(slot);
+            }
+            if let Some(free) = self.slots.get_mut(slot) {
+                *free = taken;
+            }
         }
     }
 }
+
+/// The part of a hash that a slot keeps.
+const UPPER_HALF: u64 = 0xffff_ffff_0000_0000;
 
 /// A power of two of which `count` is at most three quarters.
 fn slot_count(count: usize) -> usize {
@@ -189,17 +173,17 @@ mod tests {
 
     #[test]
     fn ok_paths_that_differ_in_a_byte_or_in_length_differ() {
-        let hash = PathHash::default();
+        let hash = PathHash::new();
         let mut seen = HashSet::new();
         let mut count = 0;
         for length in 0..64_usize {
             let path = vec![b'a'; length];
-            seen.insert(hash.hash_one(path.as_slice()));
+            seen.insert(hash.of(&path));
             count += 1;
             for at in 0..length {
                 let mut other = path.clone();
                 other[at] ^= 1;
-                seen.insert(hash.hash_one(other.as_slice()));
+                seen.insert(hash.of(&other));
                 count += 1;
             }
         }
@@ -208,11 +192,11 @@ mod tests {
 
     #[test]
     fn ok_numbered_paths_fill_buckets_evenly() {
-        let hash = PathHash::default();
+        let hash = PathHash::new();
         let mut buckets = vec![0_u32; 1 << 10];
         for number in 0..100_000 {
             let path = format!("node_modules/package/file-{number}.js");
-            buckets[(hash.hash_one(path.as_bytes()) >> 54) as usize] += 1;
+            buckets[(hash.of(path.as_bytes()) >> 54) as usize] += 1;
         }
         let most = buckets.iter().max().copied().unwrap();
         assert!(most < 200, "about 98 expected, {most} found");
@@ -226,10 +210,11 @@ mod tests {
         let mut table = PathTable::with_capacity(0);
         let mut map = std::collections::HashMap::new();
         for (number, path) in paths.iter().enumerate() {
-            assert_eq!(
-                table.insert(path.as_bytes(), number),
-                map.insert(path.as_bytes(), number)
-            );
+            let hash = table.hash(None, path.as_bytes());
+            let old = table
+                .get_or_insert(path.as_bytes(), hash, number)
+                .map(|known| std::mem::replace(known, number));
+            assert_eq!(old, map.insert(path.as_bytes(), number));
         }
         assert_eq!(table.len(), map.len());
         for (path, number) in table.iter() {
@@ -240,10 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn ok_a_paths_hash_continues_its_folders() {
+        let table: PathTable<'_, ()> = PathTable::with_capacity(0);
+        let folder = table.hash(Some(table.hash(None, b"a")), b"bc");
+        assert_eq!(table.hash(Some(folder), b"d"), table.hash.of(b"a/bc/d"));
+        assert_ne!(table.hash.of(b"a/bc"), table.hash.of(b"ab/c"));
+    }
+
+    #[test]
     fn ok_each_table_has_its_own_seed() {
-        assert_ne!(
-            PathHash::default().hash_one(b"a"),
-            PathHash::default().hash_one(b"a")
-        );
+        assert_ne!(PathHash::new().of(b"a"), PathHash::new().of(b"a"));
     }
 }

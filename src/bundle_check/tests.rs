@@ -558,14 +558,141 @@ fn ok_without_an_appspec_the_archive_alone_is_judged_and_refusals_come_first() {
 }
 
 #[test]
-fn err_folders_that_are_nested_to_be_a_burden() {
-    let component = "x".repeat(30);
-    let deep = vec![component.as_str(); 120].join("/");
-    let names: Vec<String> = (0..2_600)
-        .map(|number| format!("{number:05}{deep}/f"))
-        .collect();
+fn err_more_paths_than_a_tree_may_have() {
+    let names: Vec<String> = (0..100).map(|number| format!("d{number}/e/f")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    assert_eq!(Archive::of(&names).check(""), ["archive-too-many-entries"]);
+    let archive = Archive::of(&names);
+    let contents = archive.contents();
+    let judged = |paths_max| {
+        let bundle = Bundle::with_paths_max(&archive, &contents, paths_max);
+        let none: &[Finding] = &[];
+        codes(&check(
+            &bundle,
+            Err(none),
+            &Known::new(),
+            &Options::default(),
+        ))
+    };
+    // Three for each name, and the AppSpec.
+    assert_eq!(judged(301), [""; 0]);
+    assert_eq!(judged(300), ["archive-too-many-entries"]);
+}
+
+/// An archive of so many entries that each pass over them shows; names are not held.
+struct Crowd {
+    names: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Crowd {
+    fn of(count: usize, name: impl Fn(usize) -> String) -> Self {
+        let mut crowd = Self {
+            names: b"appspec.yml".to_vec(),
+            ends: vec![b"appspec.yml".len()],
+        };
+        for number in 1..count {
+            crowd.names.extend(name(number).bytes());
+            crowd.ends.push(crowd.names.len());
+        }
+        crowd
+    }
+
+    /// Judged with an AppSpec that asks for every rule; must be quick even without optimisation.
+    fn check(&self) -> Report {
+        let started = std::time::Instant::now();
+        let exclude = globset::GlobSet::empty();
+        let choice = Choice {
+            application_root: "",
+            exclude: &exclude,
+            format: ArchiveFormat::Zip,
+        };
+        let contents = choose_contents(self, &choice).unwrap();
+        let appspec = format!(
+            "version: 0.0\nos: linux\n{ALL}permissions: [{{object: /srv/app, mode: 755}}]\n{}",
+            hook("AfterInstall", "bin/nowhere")
+        );
+        let appspec = AppSpec::read(appspec.as_bytes(), "appspec.yml").unwrap();
+        let report = check_all(
+            self,
+            &contents,
+            Ok(&appspec),
+            &Known::new(),
+            &Options::default(),
+        );
+        let seconds = started.elapsed().as_secs();
+        assert!(seconds < 30, "{seconds} s for {} entries", self.ends.len());
+        report
+    }
+}
+
+impl Entries for Crowd {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn entry(&self, position: u32) -> Option<Entry<'_>> {
+        let at = position as usize;
+        let end = *self.ends.get(at)?;
+        let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(Entry {
+            name: &self.names[begin..end],
+            kind: EntryKind::File,
+            mode: None,
+            size: 0,
+            stored_size: 0,
+            compression: Compression::Stored,
+            encrypted: false,
+            crc32: None,
+            link_target: None,
+            modified_seconds: None,
+        })
+    }
+}
+
+#[test]
+fn ok_crowds_of_entries_are_judged_whatever_their_names() {
+    const COUNT: usize = 100_000;
+    let deep = format!("{}x", "d/".repeat(100));
+    let names: [(&str, usize, Box<dyn Fn(usize) -> String>); 5] = [
+        (
+            "in one folder",
+            COUNT,
+            Box::new(|n| format!("lib/file-{n}.js")),
+        ),
+        (
+            "each in its folder",
+            COUNT,
+            Box::new(|n| format!("lib/{n}/a/x")),
+        ),
+        (
+            "in an order that helps nobody",
+            COUNT,
+            Box::new(|n| format!("lib/{}/{n}", n * 7_919 % 1_000)),
+        ),
+        (
+            "deep below folders of their own",
+            COUNT / 50,
+            Box::new(move |n| format!("{n}/{deep}")),
+        ),
+        (
+            "below one another",
+            COUNT / 50,
+            Box::new(|n| format!("l{}", "/l".repeat(n % 127))),
+        ),
+    ];
+    for (what, count, name) in names {
+        let report = Crowd::of(count, name).check();
+        let codes = codes(&report);
+        assert!(
+            codes.contains(&"hook-script-missing".to_owned()),
+            "{what}: {codes:?}"
+        );
+        assert_eq!(
+            codes.contains(&"entry-below-file".to_owned()),
+            what == "below one another",
+            "{what}: {codes:?}"
+        );
+    }
 }
 
 /// The sources that make findings, and the tests that expect them.

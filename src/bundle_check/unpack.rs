@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::bundle::{Bundle, Conflict, Found, Known, SET_ID_BITS, parent_of};
+use super::bundle::{Bundle, Conflict, Found, Known, parent_of};
 use super::report::Findings;
 use crate::archive::{Compression, Entry, EntryKind};
-use crate::contents::{KeptEntry, shown};
+use crate::contents::{KeptEntry, SET_ID_BITS, shown};
 use crate::finding::Finding;
 
 /// Bytes of a symbolic link's target: Linux's `PATH_MAX` without its NUL.

@@ -70,16 +70,79 @@ pub struct Tidy<'a> {
 /// A zip entry without Unix mode was made on Windows or DOS: its backslashes are separators.
 /// Elsewhere a backslash is a character like any other (`dev-disk-by\x2duuid.device`).
 pub fn tidy<'a>(entry: &Entry<'a>, format: ArchiveFormat) -> Tidy<'a> {
-    let name = entry.name;
-    if let Some(path) = plain(name, entry.kind) {
-        return Tidy {
+    Names::new(format).tidy(entry)
+}
+
+/// Reads one name after another as [`tidy`] does.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    format: ArchiveFormat,
+    /// A folder, closed by `/`, whose own name is plain: what lies in it shares that.
+    folder: &'a [u8],
+}
+
+impl<'a> Names<'a> {
+    pub fn new(format: ArchiveFormat) -> Self {
+        Self {
+            format,
+            folder: b"",
+        }
+    }
+
+    /// As [`tidy`]; names that need no second look, which nearly all are, cost least after a name in the
+    /// same folder.
+    pub fn tidy(&mut self, entry: &Entry<'a>) -> Tidy<'a> {
+        let name = entry.name;
+        let path = match entry.kind {
+            EntryKind::Directory => name.strip_suffix(b"/").unwrap_or(name),
+            _ => name,
+        };
+        // Short enough that neither a component nor their number can be over its limit.
+        if path.len() > COMPONENT_BYTES_MAX {
+            return odd(entry, self.format);
+        }
+        let open = if path.starts_with(self.folder) {
+            self.folder.len()
+        } else {
+            0
+        };
+        let rest = path.get(open..).unwrap_or_default();
+        let Some(deeper) = plain_folder(rest) else {
+            return odd(entry, self.format);
+        };
+        self.folder = path.get(..open.saturating_add(deeper)).unwrap_or_default();
+        Tidy {
             path: Cow::Borrowed(path),
             skip: 0,
             git: false,
             repair: None,
             fault: None,
-        };
+        }
     }
+}
+
+/// Bytes of a path's folder with its closing `/`, if the path is ASCII without control characters and
+/// backslashes, and none of its components is empty or starts with a point.
+fn plain_folder(path: &[u8]) -> Option<usize> {
+    let mut before = b'/';
+    for &byte in path {
+        let is_plain = match byte {
+            b'.' | b'/' => before != b'/',
+            b'\\' => false,
+            _ => matches!(byte, b' '..=b'~'),
+        };
+        if !is_plain {
+            return None;
+        }
+        before = byte;
+    }
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    (before != b'/').then_some(slash.map_or(0, |slash| slash.saturating_add(1)))
+}
+
+/// The second look.
+fn odd<'a>(entry: &Entry<'a>, format: ArchiveFormat) -> Tidy<'a> {
+    let name = entry.name;
     if !name.contains(&b'\\') {
         return walk(name, entry.kind, format);
     }
@@ -105,29 +168,6 @@ pub fn tidy<'a>(entry: &Entry<'a>, format: ArchiveFormat) -> Tidy<'a> {
         walked.fault = Some(NameFault::Climbs);
     }
     walked
-}
-
-/// The path of a name that needs no second look, as nearly all do: short, ASCII, no component that is
-/// empty or starts with a point. One pass, because archives have a million of them.
-fn plain(name: &[u8], kind: EntryKind) -> Option<&[u8]> {
-    let body = match kind {
-        EntryKind::Directory => name.strip_suffix(b"/").unwrap_or(name),
-        _ => name,
-    };
-    // Short enough that neither a component nor their number can be over its limit.
-    if body.len() > COMPONENT_BYTES_MAX || body.last() == Some(&b'/') {
-        return None;
-    }
-    // Two folds without a way out early, which the compiler turns into vectors.
-    let is_odd_byte = body.iter().fold(false, |odd, &byte| {
-        odd | (byte < b' ') | (byte == b'\\') | (byte >= 0x7f)
-    });
-    let after = body.get(1..).unwrap_or_default();
-    let is_odd_part = body.iter().zip(after).fold(false, |odd, (&byte, &next)| {
-        odd | ((byte == b'/') & ((next == b'.') | (next == b'/')))
-    });
-    let odd = is_odd_byte | is_odd_part | matches!(body.first(), Some(b'.' | b'/'));
-    (!odd && !body.is_empty()).then_some(body)
 }
 
 /// Goes through the components once.

@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use globset::GlobSet;
 
 use super::{
-    Counts, Entries, KeptEntry, KeptName, NameFault, NameRepair, all, is_excluded, names_appspec,
-    shown, tidy,
+    Counts, Entries, KeptEntry, KeptName, NameFault, NameRepair, Names, SET_ID_BITS, Trail, all,
+    names_appspec, shown,
 };
-use crate::archive::{ArchiveFormat, EntryKind};
+use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind};
 use crate::finding::Finding;
 
 /// Top folders that a message names.
 const FOLDERS_SHOWN_MAX: usize = 5;
 
-/// Bytes of folder names that are held against globs.
-const EXCLUDE_BYTES_MAX: usize = 512 << 20;
+/// Bytes of names, of entries and of the folders above them, that are held against globs.
+const EXCLUDE_BYTES_MAX: usize = 256 << 20;
 
 /// What the macOS Finder adds beside the folder that it compresses.
 const FINDER_NAMES: [&[u8]; 2] = [b"__MACOSX", b".DS_Store"];
@@ -34,6 +34,8 @@ pub(super) struct Survey {
     pub outside: Top,
     /// Positions in the archive's index of kept entries that are named like an AppSpec, in any folder.
     pub appspecs: Vec<u32>,
+    /// Positions in the archive's index of kept entries that are more than plain files and directories.
+    pub peculiar: Vec<u32>,
     /// Entries left out so far.
     pub counts: Counts,
     faults: BTreeMap<NameFault, Tally>,
@@ -57,12 +59,14 @@ impl Survey {
             inside: Top::default(),
             outside: Top::default(),
             appspecs: Vec::new(),
+            peculiar: Vec::new(),
             counts: Counts::default(),
             faults: BTreeMap::new(),
             repairs: BTreeMap::new(),
         };
+        let mut names = Names::new(format);
         for (position, entry) in all(entries) {
-            let tidied = tidy(&entry, format);
+            let tidied = names.tidy(&entry);
             if matches!(tidied.fault, Some(NameFault::Absolute | NameFault::Climbs)) {
                 // Such a name is an attack wherever it points: the archive is not to be trusted.
                 survey.blame(tidied.fault, entry.name);
@@ -93,6 +97,9 @@ impl Survey {
             survey.inside.see(path, is_folder);
             if names_appspec(path) {
                 survey.appspecs.push(position);
+            }
+            if is_peculiar(&entry) {
+                survey.peculiar.push(position);
             }
             let unchanged = matches!(tidied.path, std::borrow::Cow::Borrowed(_))
                 && entry.name.ends_with(b"/") == is_folder;
@@ -231,6 +238,8 @@ pub(super) struct Top {
     names: Vec<TopName>,
     /// Whether there were more.
     more: bool,
+    /// A folder below one at the top, closed by `/`, that was seen: all in it shows nothing new.
+    seen: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -243,12 +252,18 @@ struct TopName {
 
 impl Top {
     fn see(&mut self, path: &[u8], is_folder: bool) {
-        if self.more {
+        if self.more || (!self.seen.is_empty() && path.starts_with(&self.seen)) {
             return;
         }
         let mut parts = path.splitn(3, |&byte| byte == b'/');
         let Some(first) = parts.next() else { return };
         let second = parts.next();
+        if let Some(rest) = parts.next() {
+            let seen = path.len().saturating_sub(rest.len());
+            self.seen.clear();
+            self.seen
+                .extend_from_slice(path.get(..seen).unwrap_or_default());
+        }
         let at = match self.names.iter().position(|known| *known.name == *first) {
             Some(at) => at,
             None if first.is_empty() || FINDER_NAMES.contains(&first) => return,
@@ -311,6 +326,19 @@ impl Top {
     }
 }
 
+/// Whether an entry's header says more than that it is a file or a directory.
+fn is_peculiar(entry: &Entry<'_>) -> bool {
+    let is_odd_kind = match entry.kind {
+        EntryKind::File => false,
+        EntryKind::Directory => entry.size > 0,
+        EntryKind::Symlink | EntryKind::HardLink | EntryKind::Special => true,
+    };
+    is_odd_kind
+        || entry.encrypted
+        || matches!(entry.compression, Compression::Other(_))
+        || entry.mode.is_some_and(|mode| mode & SET_ID_BITS != 0)
+}
+
 fn mentions_appspec(name: &[u8]) -> bool {
     name.windows(b"appspec".len())
         .any(|window| window.eq_ignore_ascii_case(b"appspec"))
@@ -339,10 +367,10 @@ impl Candidates {
         let mut beside = 0_usize;
         let bytes = u32::try_from(folder.len()).unwrap_or(u32::MAX);
         self.entries.retain_mut(|kept| {
-            let Some(entry) = entries.entry(kept.index) else {
+            let Some(name) = entries.name(kept.index) else {
                 return false;
             };
-            let Some(rest) = kept.name(&entry).strip_prefix(folder.as_bytes()) else {
+            let Some(rest) = kept.name_in(name).strip_prefix(folder.as_bytes()) else {
                 beside = beside.saturating_add(1);
                 return false;
             };
@@ -366,27 +394,22 @@ impl Candidates {
             return Some(0);
         }
         let mut bytes_left = EXCLUDE_BYTES_MAX;
+        let mut matches = |path: &[u8]| {
+            bytes_left = bytes_left.saturating_sub(path.len());
+            bytes_left > 0 && std::str::from_utf8(path).is_ok_and(|path| exclude.is_match(path))
+        };
         let before = self.entries.len();
-        // Archives list a folder's files one after another: its verdict is asked once.
-        let mut folder = (Vec::new(), false);
+        let mut trail = Trail::new();
         self.entries.retain(|kept| {
-            let Some(entry) = entries.entry(kept.index) else {
+            let Some(name) = entries.name(kept.index) else {
                 return false;
             };
-            let name = kept.name(&entry);
+            let name = kept.name_in(name);
             let path = name.strip_suffix(b"/").unwrap_or(name);
-            let Ok(text) = std::str::from_utf8(path) else {
-                return true;
-            };
-            let parent = text.rsplit_once('/').map_or("", |(parent, _)| parent);
-            if parent.as_bytes() != folder.0.as_slice() {
-                folder.0.clear();
-                folder.0.extend_from_slice(parent.as_bytes());
-                let cost = parent.len().saturating_mul(parent.split('/').count());
-                bytes_left = bytes_left.saturating_sub(cost);
-                folder.1 = !parent.is_empty() && bytes_left > 0 && is_excluded(exclude, parent);
-            }
-            !(folder.1 || exclude.is_match(text))
+            let folder = trail.follow(path, |above: Option<&bool>, folder, _| {
+                above == Some(&true) || matches(folder)
+            });
+            !(folder == Some(&true) || matches(path))
         });
         (bytes_left > 0).then(|| before.saturating_sub(self.entries.len()))
     }

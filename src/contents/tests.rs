@@ -317,7 +317,7 @@ fn err_folders_that_are_nested_to_be_a_burden_on_globs() {
             .trim_end_matches('/')
     );
     let names: Vec<String> = std::iter::once("appspec.yml".to_owned())
-        .chain((0..1_300).map(|number| format!("{number:04}{deep}f")))
+        .chain((0..1_200).map(|number| format!("{number:04}{deep}f")))
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let findings = choose(&names, "", &["nothing"]).unwrap_err();

@@ -10,11 +10,13 @@ use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
 use crate::bundle_check::Options;
 use crate::configuration::RepositoryConfig;
 use crate::contents::{self, Choice, Contents, KeptName};
-use crate::deployment::{BundleType, CodeDeploy, CommitId, ComputePlatform, RevisionLocation};
+use crate::deployment::{
+    BundleType, CodeDeploy, CommitId, ComputePlatform, DeploymentConfigs, RevisionLocation,
+};
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
 use crate::key_pattern::Build;
-use crate::object::{ObjectKey, SourceObject};
+use crate::object::{BucketName, ObjectKey, S3Prefix, SourceObject};
 use crate::records::DocumentStore;
 use crate::revision::{MultipartUploads, ObjectReader, ObjectStore};
 use crate::service_error::{Kind, ServiceError};
@@ -86,7 +88,9 @@ pub(super) struct PlannedArchive {
     pub is_unchanged: bool,
 }
 
-impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + DeploymentConfigs>
+    Deploy<D, S, C>
+{
     /// Judges everything that a drop asks for.
     pub(super) async fn judge(
         &self,
@@ -237,16 +241,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         let key = key_pattern
             .expand(build)
             .map_err(|error| Fault::reject(error.finding()))?;
-        let pattern = &self.configuration.staging_key_pattern;
-        if *bucket == object.bucket && pattern.read(key.as_str()).is_some() {
-            return Err(Fault::reject(Finding::refuse(
-                "revision-key-is-staged",
-                format!(
-                    "revision key `{key}` fits the staging pattern {pattern}, so that writing it would start another drop"
-                ),
-                "use a key pattern outside of the staging prefix",
-            )));
-        }
+        self.check_place(object, bucket, &key)?;
         if target.needs_versioned_bucket()
             && !self.objects.is_versioned(bucket, &target.region).await?
         {
@@ -339,8 +334,72 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         })
     }
 
+    /// Refuses a revision's key where writing it would start another drop, or would write over what the
+    /// functions themselves rely on.
+    fn check_place(
+        &self,
+        object: &SourceObject,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<(), Fault> {
+        let text = key.as_str();
+        let lies_in = |place: &S3Prefix| place.bucket == *bucket && text.starts_with(&place.prefix);
+        let staging = &self.configuration.staging_key_pattern;
+        let prefix = staging.static_prefix();
+        let is_staged = *bucket == object.bucket
+            && (staging.read(text).is_some() || (!prefix.is_empty() && text.starts_with(prefix)));
+        if is_staged {
+            return Err(Fault::reject(Finding::refuse(
+                "revision-key-is-staged",
+                format!(
+                    "revision key `{key}` lies where artifacts are staged ({staging}), so that writing it would start another drop"
+                ),
+                "use a key pattern outside of the staging prefix",
+            )));
+        }
+        let settings = &self.configuration.settings;
+        let is_settings = lies_in(settings)
+            && (!settings.prefix.is_empty() || (!text.contains('/') && text.ends_with(".yml")));
+        if is_settings || lies_in(self.records.place()) {
+            return Err(Fault::reject(Finding::refuse(
+                "revision-key-reserved",
+                format!(
+                    "revision key `{key}` in bucket {bucket} lies under the settings or the records"
+                ),
+                "use a key pattern, or a bucket, that holds nothing but revisions",
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a configuration that is not there, before anything is written.
+    async fn check_deployment_config(&self, target: &Target) -> Result<(), Fault> {
+        let Some(name) = &target.deployment_config else {
+            return Ok(());
+        };
+        match self
+            .codedeploy
+            .has_deployment_config(&target.region, name)
+            .await
+        {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Fault::reject(Finding::refuse(
+                "deployment-config-missing",
+                format!(
+                    "deployment configuration {name} does not exist in {}",
+                    target.region
+                ),
+                "create it, or correct `deployment_config` in the settings",
+            ))),
+            // Not to be told is no reason to refuse: `CreateDeployment` will say.
+            Err(error) if matches!(error.kind, Kind::Refused | Kind::NotFound) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The group's platform; refuses a target whose application or group is not there.
     async fn group_platform(&self, target: &Target) -> Result<Option<ComputePlatform>, Fault> {
+        self.check_deployment_config(target).await?;
         let answer = self
             .codedeploy
             .deployment_group(
@@ -395,6 +454,30 @@ pub(super) fn artifact_fault(error: ArtifactError) -> Fault {
         ArtifactError::Service(error) => service_fault(error),
         other => Fault::reject(other.finding()),
     }
+}
+
+/// S3's trouble with the bucket of revisions; one that is not there is the settings' fault.
+pub(super) fn bucket_fault(error: ServiceError, bucket: &BucketName) -> Fault {
+    let is_elsewhere = ["PermanentRedirect", "AuthorizationHeaderMalformed"]
+        .iter()
+        .any(|code| error.has_code(code));
+    if error.has_code("NoSuchBucket") || (error.kind == Kind::NotFound && error.code.is_none()) {
+        return Fault::reject(Finding::refuse(
+            "revision-bucket-missing",
+            format!("bucket {bucket}, which revisions go to, does not exist"),
+            "create the bucket, or correct `bucket` in `revision_location` of the settings",
+        ));
+    }
+    if is_elsewhere {
+        return Fault::reject(Finding::refuse(
+            "revision-bucket-elsewhere",
+            format!(
+                "bucket {bucket}, which revisions go to, is in another region than the application"
+            ),
+            "use a bucket of the application's region, or correct `region` in the settings",
+        ));
+    }
+    error.into()
 }
 
 /// S3's trouble while the artifact is read; a failed condition means that it was replaced.
@@ -494,6 +577,13 @@ fn nothing_to_deploy(block: &str) -> Finding {
 
 fn no_match(build: &Build, considered: &[Considered]) -> Finding {
     const SHOWN_MAX: usize = 10;
+    if build.branch.is_none() && build.tag.is_none() {
+        return Finding::warn(
+            "no-matching-deployment",
+            "the build has neither a branch nor a tag, by which deployment blocks are chosen",
+            "put {BRANCH} into the staging key pattern, or upload with the user metadata x-amz-meta-branch",
+        );
+    }
     let mut message = format!("no deployment block matches {}", build.name());
     for (index, block) in considered.iter().take(SHOWN_MAX).enumerate() {
         let join = if index == 0 { ": " } else { "; " };

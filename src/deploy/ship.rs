@@ -6,12 +6,16 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::Deploy;
-use super::judge::{Judged, JudgedTarget, Planned, PlannedArchive, bundle_type, service_fault};
+use super::judge::{
+    Judged, JudgedTarget, Planned, PlannedArchive, bucket_fault, bundle_type, service_fault,
+};
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
 use crate::bundle_check::codes::archive_refusal;
 use crate::contents::KeptEntry;
-use crate::deployment::{BundleType, CodeDeploy, DeploymentRequest, RevisionLocation, S3Location};
+use crate::deployment::{
+    BundleType, CodeDeploy, DeploymentConfigs, DeploymentRequest, RevisionLocation, S3Location,
+};
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
 use crate::key_pattern::Build;
@@ -40,7 +44,9 @@ const METADATA_BYTES_MAX: usize = 1_900;
 /// Times that an admission is tried anew because others were admitted meanwhile.
 const ADMISSIONS_MAX: u32 = 100;
 
-impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<D, S, C> {
+impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + DeploymentConfigs>
+    Deploy<D, S, C>
+{
     /// Writes and registers a target's revision, and notes it in the drop's document.
     pub(super) async fn ship(
         &self,
@@ -240,11 +246,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
         if let Some(there) = self.already_there(object).await? {
             return Ok((there, Cost::default()));
         }
+        let written_to = format!("s3://{}/{}", object.bucket, object.key);
         match write().await {
             Ok(written) => Ok(written),
             Err(RevisionError::Service(error))
                 if matches!(error.kind, Kind::PreconditionFailed | Kind::Conflict)
-                    && error.resource == format!("s3://{}/{}", object.bucket, object.key)
+                    && error.resource == written_to
                     && !object.replace =>
             {
                 // Somebody wrote the key in between: this drop's other delivery, or another one.
@@ -252,6 +259,9 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy> Deploy<
                     Some(there) => Ok((there, Cost::default())),
                     None => Err(error.into()),
                 }
+            }
+            Err(RevisionError::Service(error)) if error.resource == written_to => {
+                Err(bucket_fault(error, &object.bucket))
             }
             Err(RevisionError::Service(error)) => Err(service_fault(error)),
             Err(RevisionError::Unverified(VerifyError::Entry(error))) => Err(Fault::reject(
