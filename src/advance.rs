@@ -126,20 +126,41 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
     /// AWS trouble; another invocation that is just asking; too little time left. The document tells
     /// how far it came.
     pub async fn advance(&self, name: &GroupName) -> Result<(), Retry> {
+        self.advance_from(name, None).await
+    }
+
+    /// The same, from the document as the caller has just written or read it: what others change in it
+    /// afterwards, they advance.
+    ///
+    /// # Errors
+    /// As [`advance`](Self::advance).
+    pub async fn advance_from(
+        &self,
+        name: &GroupName,
+        mut seen: Option<Group>,
+    ) -> Result<(), Retry> {
         let mut patience = Patience::default();
         for _ in 0..STEPS_MAX {
             let now = Timestamp::now();
             let lease_until = now.saturating_add(LEASE).unwrap_or(now);
             let written = Instant::now();
-            let (group, _) = self
-                .records
-                .update_group(
-                    &name.application,
-                    &name.deployment_group,
-                    &name.region,
-                    |group| (group.begin_next(&self.invocation.id, now, lease_until), ()),
-                )
-                .await?;
+            let mut begin =
+                |group: &mut Group| group.begin_next(&self.invocation.id, now, lease_until);
+            let seen = seen.take().filter(|group| !begin(&mut group.clone()));
+            let group = match seen {
+                Some(group) => group,
+                None => {
+                    self.records
+                        .update_group(
+                            &name.application,
+                            &name.deployment_group,
+                            &name.region,
+                            |group| (begin(group), ()),
+                        )
+                        .await?
+                        .0
+                }
+            };
             if !group.announcements.is_empty() {
                 self.announce(name, &group.announcements).await?;
             }
@@ -205,7 +226,10 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             }
         }
         match self.ask(ticket, written).await? {
-            Answer::Created(id) => self.adopt(name, ticket, &id).await,
+            Answer::Created(id) => {
+                self.records.expect_new(&id)?;
+                self.adopt(name, ticket, &id).await
+            }
             Answer::Refused(finding) => {
                 let now = Timestamp::now();
                 self.change(name, |group| {
@@ -377,7 +401,8 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         id: &DeploymentId,
     ) -> Result<bool, Retry> {
         let now = Timestamp::now();
-        self.change(name, |group| group.created(&ticket.token, id, now))
+        let is_news = self
+            .change(name, |group| group.created(&ticket.token, id, now))
             .await?;
         let news = DeploymentRecord {
             deployment_id: id.clone(),
@@ -422,7 +447,8 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             drop = %ticket.drop.drop_id, staged_key = %ticket.drop.staged_key, application = %name.application,
             deployment_group = %name.deployment_group, deployment_id = %id, "deployment created"
         );
-        Ok(true)
+        // Where `record` was faster, the deployment may have ended by now.
+        Ok(!is_news)
     }
 
     /// Gives way to another deployment; tells whether to look again at once.

@@ -288,6 +288,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             && known.status.is_terminal()
             && !known.is_abandoned()
         {
+            // Whoever ended it may have died before the mark was taken away.
+            self.records.close_drop(&fresh.drop_id).await?;
             return Ok(Claim::Ended(known.status));
         }
         self.records.open_drop(&fresh.drop_id, &staged_key).await?;
@@ -351,12 +353,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
         self.note_targets(drop, &judged, findings).await?;
+        let mut groups = Vec::new();
         for target in &judged.targets {
             let known = drop.target(
                 &target.settings.application,
                 &target.settings.deployment_group,
             );
             if known.is_none_or(|known| known.status.is_terminal()) {
+                groups.push(None);
                 continue;
             }
             let shipped = known.and_then(|known| known.revision.clone());
@@ -364,15 +368,15 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Some(revision) => revision,
                 None => Box::pin(self.ship(drop, &judged, target)).await?,
             };
-            self.enqueue(drop, target, revision).await?;
+            groups.push(self.enqueue(drop, target, revision).await?);
         }
-        for target in &judged.targets {
+        for (target, group) in judged.targets.iter().zip(groups) {
             let name = GroupName {
                 application: target.settings.application.clone(),
                 deployment_group: target.settings.deployment_group.clone(),
                 region: target.settings.region.clone(),
             };
-            Box::pin(self.conductor(invocation).advance(&name)).await?;
+            Box::pin(self.conductor(invocation).advance_from(&name, group)).await?;
         }
         let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
         Ok(now

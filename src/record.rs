@@ -234,7 +234,15 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             error: record.error.clone(),
             failures: record.failures.clone(),
         });
-        self.records
+        let is_known = group.as_ref().is_some_and(|group| {
+            let running = group.running.as_ref();
+            running.and_then(Running::deployment_id) == Some(&info.deployment_id)
+        });
+        if end.is_none() && is_known {
+            return Ok(());
+        }
+        let (group, ()) = self
+            .records
             .update_group(&name.application, &name.deployment_group, region, |group| {
                 let mut changed = false;
                 if let Some(token) = &token {
@@ -255,7 +263,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             build_num = record.build.as_ref().and_then(|build| build.build_num.as_deref()),
             "deployment recorded"
         );
-        Box::pin(self.conductor(invocation).advance(&name)).await
+        Box::pin(self.conductor(invocation).advance_from(&name, Some(group))).await
     }
 
     /// Links a rollback to what it rolls back, and back.

@@ -19,9 +19,11 @@ pub mod drop;
 pub mod group;
 pub mod queue;
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -42,6 +44,10 @@ pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
 pub const MARKERS_MAX: usize = 5_000;
 /// The longest pause between two tries of the same change.
 const CONTENTION_PAUSE_MAX: Duration = Duration::from_millis(800);
+/// How long a document is taken to be still as it was last seen, when it is to be changed.
+const SEEN_FOR: Duration = Duration::from_secs(1);
+/// Documents that are remembered as last seen.
+const SEEN_MAX: usize = 64;
 
 /// What must hold of the stored document for a write to take place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,12 +150,22 @@ struct DropMarker {
     staged_key: String,
 }
 
+/// A document as this process read or wrote it last; `None` where there was none.
+#[derive(Debug)]
+struct Seen {
+    stored: Option<StoredDocument>,
+    at: Instant,
+}
+
 /// The records under one prefix.
 #[derive(Debug)]
 pub struct Records<D> {
     store: D,
     place: S3Prefix,
     contention: AtomicU64,
+    /// Saves the read before a write that follows another one closely: the write's condition tells whether
+    /// the document is still so. Where nothing is to be written, the document is read.
+    seen: Mutex<HashMap<ObjectKey, Seen>>,
 }
 
 impl<D: DocumentStore> Records<D> {
@@ -159,6 +175,7 @@ impl<D: DocumentStore> Records<D> {
             store,
             place,
             contention: AtomicU64::new(0),
+            seen: Mutex::default(),
         }
     }
 
@@ -229,6 +246,15 @@ impl<D: DocumentStore> Records<D> {
         self.update(&self.key(&deployment_name(id))?, change).await
     }
 
+    /// Takes it that a deployment that was created just now has no record yet; the first change finds out.
+    ///
+    /// # Errors
+    /// A key that S3 does not take.
+    pub fn expect_new(&self, id: &DeploymentId) -> Result<(), Retry> {
+        self.remember(&self.key(&deployment_name(id))?, None);
+        Ok(())
+    }
+
     /// A group's document.
     ///
     /// # Errors
@@ -258,7 +284,7 @@ impl<D: DocumentStore> Records<D> {
     ) -> Result<(Group, R), Retry> {
         let key = self.key(&group_name(application, deployment_group))?;
         for attempt in 0..CONTENTION_RETRIES_MAX {
-            let stored: Option<(Group, ETag)> = self.read(&key).await?;
+            let (stored, is_fresh) = self.look::<Group>(&key, attempt).await?;
             let (before, condition) = match stored {
                 Some((group, etag)) => (group, Condition::Matches(etag)),
                 None => {
@@ -273,19 +299,18 @@ impl<D: DocumentStore> Records<D> {
             let mut after = before.clone();
             let (changed, answer) = transition(&mut after);
             if !changed {
-                return Ok((before, answer));
+                if is_fresh {
+                    return Ok((before, answer));
+                }
+                continue;
             }
             if before.is_quiet() && !after.is_quiet() {
                 after.epoch = after.epoch.saturating_add(1);
                 self.put_marker(&group_marker(&after), b"{}".to_vec())
                     .await?;
             }
-            match self
-                .store
-                .put(&self.place.bucket, &key, encode(&after)?, &condition)
-                .await
-            {
-                Ok(_) => {
+            match self.write(&key, encode(&after)?, &condition).await {
+                Ok(()) => {
                     if after.is_quiet() && !before.is_quiet() {
                         self.delete_marker(&group_marker(&after)).await?;
                     }
@@ -396,20 +421,18 @@ impl<D: DocumentStore> Records<D> {
         R: Send,
     {
         for attempt in 0..CONTENTION_RETRIES_MAX {
-            let (before, condition) = match self.read(key).await? {
+            let (stored, is_fresh) = self.look(key, attempt).await?;
+            let (before, condition) = match stored {
                 Some((document, etag)) => (Some(document), Condition::Matches(etag)),
                 None => (None, Condition::Absent),
             };
             let (after, answer) = match change(before) {
-                Change::Keep(answer) => return Ok(answer),
+                Change::Keep(answer) if is_fresh => return Ok(answer),
+                Change::Keep(_) => continue,
                 Change::Write(after, answer) => (after, answer),
             };
-            match self
-                .store
-                .put(&self.place.bucket, key, encode(&after)?, &condition)
-                .await
-            {
-                Ok(_) => return Ok(answer),
+            match self.write(key, encode(&after)?, &condition).await {
+                Ok(()) => return Ok(answer),
                 Err(error) => self.contend(error, attempt).await?,
             }
         }
@@ -441,15 +464,73 @@ impl<D: DocumentStore> Records<D> {
     }
 
     async fn read<T: DeserializeOwned>(&self, key: &ObjectKey) -> Result<Option<(T, ETag)>, Retry> {
-        let Some(stored) = self
+        let stored = self
             .store
             .get(&self.place.bucket, key, DOCUMENT_BYTES_MAX)
-            .await?
-        else {
-            return Ok(None);
-        };
+            .await?;
+        self.remember(key, stored.clone());
+        stored.map(|stored| self.decode(key, stored)).transpose()
+    }
+
+    /// The document to change, and whether it was read just now: a change is first tried on what was seen last.
+    async fn look<T: DeserializeOwned>(
+        &self,
+        key: &ObjectKey,
+        attempt: u32,
+    ) -> Result<(Option<(T, ETag)>, bool), Retry> {
+        let seen = self.take_seen(key).filter(|_| attempt == 0);
+        match seen {
+            Some(seen) => {
+                let document = seen.stored.map(|stored| self.decode(key, stored));
+                Ok((document.transpose()?, false))
+            }
+            None => Ok((self.read(key).await?, true)),
+        }
+    }
+
+    async fn write(
+        &self,
+        key: &ObjectKey,
+        bytes: Vec<u8>,
+        condition: &Condition,
+    ) -> Result<(), ServiceError> {
+        let written = self
+            .store
+            .put(&self.place.bucket, key, bytes.clone(), condition)
+            .await;
+        match written {
+            Ok(etag) => {
+                self.remember(key, Some(StoredDocument { bytes, etag }));
+                Ok(())
+            }
+            Err(error) => {
+                self.take_seen(key);
+                Err(error)
+            }
+        }
+    }
+
+    fn remember(&self, key: &ObjectKey, stored: Option<StoredDocument>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        let at = Instant::now();
+        seen.insert(key.clone(), Seen { stored, at });
+    }
+
+    fn take_seen(&self, key: &ObjectKey) -> Option<Seen> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(key).filter(|seen| seen.at.elapsed() < SEEN_FOR)
+    }
+
+    fn decode<T: DeserializeOwned>(
+        &self,
+        key: &ObjectKey,
+        stored: StoredDocument,
+    ) -> Result<(T, ETag), Retry> {
         match serde_json::from_slice(&stored.bytes) {
-            Ok(document) => Ok(Some((document, stored.etag))),
+            Ok(document) => Ok((document, stored.etag)),
             Err(error) => Err(Retry {
                 reason: RetryReason::RecordUnreadable,
                 message: format!(

@@ -7,6 +7,8 @@ mod corpus;
 #[cfg(test)]
 mod deploying;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod layering;
 #[cfg(test)]
 mod queueing;

@@ -22,7 +22,7 @@ use crate::key_pattern::Build;
 use crate::object::{BucketName, ObjectKey};
 use crate::records::DocumentStore;
 use crate::records::drop::{Drop, RevisionCounts};
-use crate::records::group::{DropReference, Ticket};
+use crate::records::group::{DropReference, Group, Ticket};
 use crate::records::queue::Admission;
 use crate::revision::{
     self, Cost, MultipartUploads, NewObject, ObjectReader, ObjectStore, RevisionError,
@@ -356,13 +356,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         }
     }
 
-    /// Takes the drop's place in its group's queue, once.
+    /// Takes the drop's place in its group's queue, once; gives the group's document as it stands then,
+    /// where that was looked at.
     pub(super) async fn enqueue(
         &self,
         drop: &Drop,
         target: &JudgedTarget,
         revision: RevisionLocation,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Group>, Fault> {
         let settings = &target.settings;
         let ticket = Ticket {
             drop: DropReference {
@@ -420,9 +421,9 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                         .is_some_and(|target| !target.status.is_terminal())
             });
             if !is_open {
-                return Ok(());
+                return Ok(None);
             }
-            let (_, admission) = self
+            let (group, admission) = self
                 .records
                 .update_group(
                     &settings.application,
@@ -438,7 +439,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 )
                 .await?;
             if admission.is_some() {
-                return Ok(());
+                return Ok(Some(group));
             }
         }
         Err(Fault::retry(
