@@ -24,6 +24,9 @@ use crate::service_error::{Kind, ServiceError};
 /// How long an intent belongs to the invocation that wrote it: longer than [`ASK_WITHIN`] and the one
 /// attempt of `CreateDeployment` together, so that no two invocations ask for one turn.
 const LEASE: SignedDuration = SignedDuration::from_secs(10);
+/// The first pause before an intent is looked at again whose lease is not over; each further one is twice
+/// as long.
+const LEASE_LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// After the intent is written, CodeDeploy is asked within this time or not at all.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// How far CodeDeploy's clock may be behind ours when its deployments are searched by time.
@@ -213,14 +216,11 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
     ) -> Result<bool, Retry> {
         let mut written = written;
         if written.is_none() {
-            if let Some(found) = self.find(name, ticket, since).await? {
-                return self.adopt(name, ticket, &found).await;
-            }
             written = self.take_over(name, ticket).await?;
             if written.is_none() {
                 return Ok(true);
             }
-            // The holder may have been heard in its last moment.
+            // Now that the former holder asks no more, what it asked for can be found.
             if let Some(found) = self.find(name, ticket, since).await? {
                 return self.adopt(name, ticket, &found).await;
             }
@@ -260,27 +260,31 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         }
     }
 
-    /// Waits until the intent's lease is over and takes it; `None` where it changed meanwhile.
+    /// Takes an intent over once its lease is over; `None` where it changed before that.
     async fn take_over(&self, name: &GroupName, ticket: &Ticket) -> Result<Option<Instant>, Retry> {
-        let Some(group) = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let lease_until = match &group.running {
-            Some(Running::Intended {
-                ticket: other,
-                lease_until,
-                ..
-            }) if other.token == ticket.token => *lease_until,
-            _ => return Ok(None),
-        };
-        let left = Timestamp::now().duration_until(lease_until);
-        if left.is_positive() {
-            let pause = left.unsigned_abs().min(LEASE.unsigned_abs());
-            if !self.invocation.has_time_for(pause) {
+        let mut pause = LEASE_LOOK_PAUSE;
+        loop {
+            let Some(group) = self
+                .records
+                .group(&name.application, &name.deployment_group)
+                .await?
+            else {
+                return Ok(None);
+            };
+            let lease_until = match &group.running {
+                Some(Running::Intended {
+                    ticket: other,
+                    lease_until,
+                    ..
+                }) if other.token == ticket.token => *lease_until,
+                _ => return Ok(None),
+            };
+            let left = Timestamp::now().duration_until(lease_until);
+            if !left.is_positive() {
+                break;
+            }
+            let left = left.unsigned_abs().min(LEASE.unsigned_abs());
+            if !self.invocation.has_time_for(left) {
                 return Err(Retry {
                     reason: RetryReason::DeploymentBeingCreated,
                     message: format!(
@@ -289,7 +293,9 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                     ),
                 });
             }
-            tokio::time::sleep(pause).await;
+            // The holder is most likely alive, and done in a moment.
+            tokio::time::sleep(pause.min(left)).await;
+            pause = pause.saturating_mul(2);
         }
         let now = Timestamp::now();
         let until = now.saturating_add(LEASE).unwrap_or(now);

@@ -93,6 +93,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     /// # Errors
     /// What may go better when Lambda delivers the event again. SQS messages fail one by one instead.
     pub async fn handle(&self, event: &Value, invocation: &Invocation) -> Result<Value, Retry> {
+        self.records.forget();
         match read_event(event) {
             Intake::Direct(notices) => {
                 let mut answers = Vec::new();

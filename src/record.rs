@@ -60,6 +60,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     /// # Errors
     /// What may go better when Lambda delivers the event again.
     pub async fn handle(&self, event: &Value, invocation: &Invocation) -> Result<Value, Retry> {
+        self.records.forget();
         match read_event(event) {
             Intake::Direct(notices) => {
                 let mut answers = Vec::new();

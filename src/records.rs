@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -44,8 +44,6 @@ pub const DOCUMENT_BYTES_MAX: u64 = 8 << 20;
 pub const MARKERS_MAX: usize = 5_000;
 /// The longest pause between two tries of the same change.
 const CONTENTION_PAUSE_MAX: Duration = Duration::from_millis(800);
-/// How long a document is taken to be still as it was last seen, when it is to be changed.
-const SEEN_FOR: Duration = Duration::from_secs(1);
 /// Documents that are remembered as last seen.
 const SEEN_MAX: usize = 64;
 
@@ -150,22 +148,16 @@ struct DropMarker {
     staged_key: String,
 }
 
-/// A document as this process read or wrote it last; `None` where there was none.
-#[derive(Debug)]
-struct Seen {
-    stored: Option<StoredDocument>,
-    at: Instant,
-}
-
 /// The records under one prefix.
 #[derive(Debug)]
 pub struct Records<D> {
     store: D,
     place: S3Prefix,
     contention: AtomicU64,
-    /// Saves the read before a write that follows another one closely: the write's condition tells whether
-    /// the document is still so. Where nothing is to be written, the document is read.
-    seen: Mutex<HashMap<ObjectKey, Seen>>,
+    /// Documents as this invocation saw them last, `None` where there was none. Saves the read before a
+    /// write: the write's condition tells whether the document is still so. Where nothing is to be written,
+    /// the document is read.
+    seen: Mutex<HashMap<ObjectKey, Option<StoredDocument>>>,
 }
 
 impl<D: DocumentStore> Records<D> {
@@ -192,6 +184,12 @@ impl<D: DocumentStore> Records<D> {
     /// How often a change had to be applied anew since the start.
     pub fn contention(&self) -> u64 {
         self.contention.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what was seen of the documents: a new invocation finds them changed, most likely.
+    pub fn forget(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clear();
     }
 
     /// Whether the drop's document of that staged key can have a key at all (S3 allows 1,024 bytes).
@@ -480,8 +478,8 @@ impl<D: DocumentStore> Records<D> {
     ) -> Result<(Option<(T, ETag)>, bool), Retry> {
         let seen = self.take_seen(key).filter(|_| attempt == 0);
         match seen {
-            Some(seen) => {
-                let document = seen.stored.map(|stored| self.decode(key, stored));
+            Some(stored) => {
+                let document = stored.map(|stored| self.decode(key, stored));
                 Ok((document.transpose()?, false))
             }
             None => Ok((self.read(key).await?, true)),
@@ -515,13 +513,12 @@ impl<D: DocumentStore> Records<D> {
         if seen.len() >= SEEN_MAX {
             seen.clear();
         }
-        let at = Instant::now();
-        seen.insert(key.clone(), Seen { stored, at });
+        seen.insert(key.clone(), stored);
     }
 
-    fn take_seen(&self, key: &ObjectKey) -> Option<Seen> {
+    fn take_seen(&self, key: &ObjectKey) -> Option<Option<StoredDocument>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.remove(key).filter(|seen| seen.at.elapsed() < SEEN_FOR)
+        seen.remove(key)
     }
 
     fn decode<T: DeserializeOwned>(

@@ -778,30 +778,3 @@ async fn whatever_goes_wrong_at_any_request_a_drop_is_deployed_once_and_its_outc
     ])
     .await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn timing_probe() {
-    let mut stage = Stage::start(LimitWording::Current).await;
-    for scenario in [
-        Scenario::Deployed,
-        Scenario::Deployed,
-        Scenario::Deployed,
-        Scenario::Deployed,
-        Scenario::Failed,
-        Scenario::Busy,
-        Scenario::Overtaken,
-        Scenario::Unheard,
-        Scenario::Untold,
-        Scenario::Large,
-        Scenario::Large,
-        Scenario::Rejected,
-    ] {
-        let started = Instant::now();
-        let requests = stage.requests_of(scenario).await;
-        println!(
-            "{scenario:?} {} {} ms",
-            requests.len(),
-            started.elapsed().as_millis()
-        );
-    }
-}

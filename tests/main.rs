@@ -11,6 +11,8 @@ mod faults;
 #[cfg(test)]
 mod layering;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod queueing;
 #[cfg(test)]
 mod recording;
