@@ -33,6 +33,9 @@ const ATTEMPTS: u64 = 4;
 /// Longer than any case may take, with two waits for a lease in it.
 const CASE_TIME_MAX: Duration = Duration::from_secs(90);
 
+/// Held by tests that take the whole machine for a while.
+pub static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What a case plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Scenario {
@@ -66,7 +69,7 @@ enum Harm {
 }
 
 impl Harm {
-    const ALL: [Self; 4] = [
+    const EACH: [Self; 4] = [
         Self::KilledBefore,
         Self::KilledAfter,
         Self::AnswerLost,
@@ -710,8 +713,11 @@ async fn walk(cases: Vec<Case>, limit_wording: LimitWording) -> Tally {
 }
 
 /// The requests of each scenario, unharmed.
-async fn requests_of(scenarios: &[Scenario]) -> Vec<(Scenario, Vec<RequestLog>)> {
-    let mut stage = Stage::start(LimitWording::Current).await;
+async fn requests_of(
+    scenarios: &[Scenario],
+    limit_wording: LimitWording,
+) -> Vec<(Scenario, Vec<RequestLog>)> {
+    let mut stage = Stage::start(limit_wording).await;
     let mut found = Vec::new();
     for scenario in scenarios {
         found.push((*scenario, stage.requests_of(*scenario).await));
@@ -738,36 +744,39 @@ fn report(what: &str, tally: &Tally, started: Instant) {
     );
 }
 
-async fn walk_all(scenarios: &[Scenario]) {
+/// All harms at all requests of the scenarios that `wanted` names.
+async fn walk_all(
+    what: &str,
+    scenarios: &[Scenario],
+    harms: &[Harm],
+    limit_wording: LimitWording,
+    wanted: impl Fn(&RequestLog) -> bool,
+) {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let started = Instant::now();
     let mut cases = Vec::new();
-    let mut expected = 0;
-    for (scenario, requests) in requests_of(scenarios).await {
-        println!("{scenario:?}: {} requests", requests.len());
+    for (scenario, mut requests) in requests_of(scenarios, limit_wording).await {
+        requests.retain(&wanted);
+        println!("{what}: {scenario:?} makes {} requests", requests.len());
         assert!(!requests.is_empty());
-        expected += requests.len() * Harm::ALL.len();
         for request in requests {
-            if std::env::var_os("SHOW_CASES").is_some() {
-                println!(
-                    "  {} {} {} {}",
-                    request.label, request.n_of_label, request.operation, request.path
-                );
-            }
-            cases.extend(Harm::ALL.map(|harm| Case {
+            cases.extend(harms.iter().map(|harm| Case {
                 scenario,
                 request: request.clone(),
-                harm,
+                harm: *harm,
             }));
         }
     }
-    let tally = walk(cases, LimitWording::Current).await;
+    let expected = cases.len();
+    let tally = walk(cases, limit_wording).await;
     assert_eq!(tally.walked.values().sum::<usize>(), expected);
-    report("faults", &tally, started);
+    report(what, &tally, started);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_goes_wrong_at_any_request_a_drop_is_deployed_once_and_its_outcome_recorded() {
-    walk_all(&[
+    let scenarios = [
+        Scenario::Deployed,
         Scenario::Failed,
         Scenario::Busy,
         Scenario::Overtaken,
@@ -775,6 +784,27 @@ async fn whatever_goes_wrong_at_any_request_a_drop_is_deployed_once_and_its_outc
         Scenario::Untold,
         Scenario::Large,
         Scenario::Rejected,
-    ])
-    .await;
+    ];
+    let wording = LimitWording::Current;
+    walk_all("every request", &scenarios, &Harm::EACH, wording, |_| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_goes_back_to_lambda_is_finished_by_its_retry() {
+    let harms = [Harm::ThrottledThroughout];
+    let wording = LimitWording::Current;
+    let scenarios = [Scenario::Deployed];
+    walk_all("given back", &scenarios, &harms, wording, |_| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_the_limit_is_worded_a_busy_group_makes_no_second_deployment() {
+    for wording in [LimitWording::Old, LimitWording::Unnamed] {
+        let scenarios = [Scenario::Deployed, Scenario::Busy, Scenario::Unheard];
+        let what = format!("limit worded as {wording:?}");
+        walk_all(&what, &scenarios, &Harm::EACH, wording, |request| {
+            request.operation == "CreateDeployment"
+        })
+        .await;
+    }
 }
