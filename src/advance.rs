@@ -16,7 +16,7 @@ use crate::deployment::{
 use crate::fault::{Retry, RetryReason};
 use crate::finding::Finding;
 use crate::records::deployment::DeploymentRecord;
-use crate::records::drop::DropStatus;
+use crate::records::drop::{DropId, DropStatus};
 use crate::records::group::{Announcement, Group, Running, Ticket};
 use crate::records::{Change, DocumentStore, Records};
 use crate::service_error::{Kind, ServiceError};
@@ -233,7 +233,12 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             Answer::Refused(finding) => {
                 let now = Timestamp::now();
                 self.change(name, |group| {
-                    group.refused(&ticket.token, vec![finding.clone()], now)
+                    group.refused(
+                        &ticket.token,
+                        &self.invocation.id,
+                        vec![finding.clone()],
+                        now,
+                    )
                 })
                 .await?;
                 Ok(true)
@@ -489,7 +494,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         }
         let now = Timestamp::now();
         self.change(name, |group| {
-            group.busy(&ticket.token, occupant.as_ref(), now)
+            group.busy(&ticket.token, &self.invocation.id, occupant.as_ref(), now)
         })
         .await?;
         self.tell_progress(ticket, DropStatus::Waiting, None)
@@ -548,6 +553,25 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         self.change(name, |group| group.announced(announcements))
             .await?;
         Ok(())
+    }
+
+    /// Writes into a drop's document that its build waits, where it does.
+    ///
+    /// # Errors
+    /// AWS trouble.
+    pub async fn tell_waiting(&self, name: &GroupName, drop_id: &DropId) -> Result<(), Retry> {
+        let group = self
+            .records
+            .group(&name.application, &name.deployment_group)
+            .await?;
+        let ticket = group
+            .iter()
+            .flat_map(|group| &group.waiting)
+            .find(|ticket| ticket.drop.drop_id == *drop_id);
+        match ticket {
+            Some(ticket) => self.tell_progress(ticket, DropStatus::Waiting, None).await,
+            None => Ok(()),
+        }
     }
 
     /// Writes a drop's way through the queue into its document, unless that tells more already.

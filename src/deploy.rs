@@ -379,10 +379,33 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             };
             Box::pin(self.conductor(invocation).advance_from(&name, group)).await?;
         }
+        self.tell_waiting(drop, invocation).await?;
         let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
         Ok(now
             .filter(|now| now.drop_id == drop.drop_id)
             .map_or(DropStatus::Superseded, |now| now.status))
+    }
+
+    /// Lets the drop's document say so where its build waits: nobody else tells of a group that was known
+    /// to be busy, so that CodeDeploy was not even asked.
+    async fn tell_waiting(&self, drop: &Drop, invocation: &Invocation) -> Result<(), Retry> {
+        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
+        let Some(now) = now.filter(|now| now.drop_id == drop.drop_id) else {
+            return Ok(());
+        };
+        for target in &now.deployments {
+            if target.status == DropStatus::Deploying && target.deployment_id.is_none() {
+                let name = GroupName {
+                    application: target.application.clone(),
+                    deployment_group: target.deployment_group.clone(),
+                    region: target.region.clone(),
+                };
+                self.conductor(invocation)
+                    .tell_waiting(&name, &drop.drop_id)
+                    .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.

@@ -412,6 +412,13 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     "use other names in the other region, or delete the group's record once nothing runs there any more",
                 )));
             }
+            // Known now may be forgotten when the change is made: outcomes are kept for a while only.
+            if before
+                .as_ref()
+                .is_some_and(|group| group.knows(&drop.drop_id))
+            {
+                return Ok(());
+            }
             let arrivals = before.map_or(0, |group| group.arrivals);
             let now = self.records.drop(&ticket.drop.staged_key).await?;
             let is_open = now.is_some_and(|now| {

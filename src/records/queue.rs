@@ -97,17 +97,17 @@ impl<'a> Age<'a> {
         self.build?.build_num.as_deref()?.parse().ok()
     }
 
-    /// Older, newer or neither; by number only where `order` asks for it and both have one.
+    /// Older, newer or neither; by number only where `order` asks for it and both have one. Equal numbers
+    /// are attempts of one build, of which the one uploaded later is the newer.
     fn compare(self, other: Self, order: Order) -> Ordering {
-        if order == Order::BuildNum
-            && let (Some(mine), Some(theirs)) = (self.number(), other.number())
-        {
-            return mine.cmp(&theirs);
-        }
-        match (self.uploaded_at, other.uploaded_at) {
+        let by_number = match (order, self.number(), other.number()) {
+            (Order::BuildNum, Some(mine), Some(theirs)) => mine.cmp(&theirs),
+            _ => Ordering::Equal,
+        };
+        by_number.then(match (self.uploaded_at, other.uploaded_at) {
             (Some(mine), Some(theirs)) => mine.cmp(&theirs),
             _ => Ordering::Equal,
-        }
+        })
     }
 }
 
@@ -157,13 +157,25 @@ impl Group {
 
     /// Takes a ticket in, once.
     pub fn admit(&mut self, mut ticket: Ticket, now: Timestamp) -> Admission {
-        if self.knows(&ticket) {
+        if self.knows(&ticket.drop.drop_id) {
             return Admission::Known;
         }
         self.arrivals = self.arrivals.saturating_add(1);
         ticket.arrival = self.arrivals;
         if let Some(newer) = self.newer_than(&ticket) {
             self.supersede(ticket, newer, now);
+            return Admission::Ended;
+        }
+        if ticket.queue == Queue::All && self.waiting.len() >= WAITING_MAX {
+            let finding = Finding::refuse(
+                "queue-full",
+                format!(
+                    "{WAITING_MAX} builds wait for {}/{} already",
+                    self.application, self.deployment_group
+                ),
+                "find out why the group is busy, or use `queue: newest`",
+            );
+            self.end(ticket, EndStatus::Rejected, now, vec![finding]);
             return Admission::Ended;
         }
         self.wait(ticket, now)
@@ -185,9 +197,8 @@ impl Group {
                 .any(|end| end.drop.drop_id == *drop_id)
     }
 
-    /// Whether the ticket's drop is anywhere in the document.
-    fn knows(&self, ticket: &Ticket) -> bool {
-        let drop_id = &ticket.drop.drop_id;
+    /// Whether a drop is anywhere in the document.
+    pub fn knows(&self, drop_id: &DropId) -> bool {
         self.holds(drop_id)
             || self.outcomes.iter().any(|end| {
                 end.drop
@@ -233,18 +244,6 @@ impl Group {
             for older in std::mem::take(&mut self.waiting) {
                 self.supersede(older, superseded_by(&ticket), now);
             }
-        }
-        if self.waiting.len() >= WAITING_MAX {
-            let finding = Finding::refuse(
-                "queue-full",
-                format!(
-                    "{WAITING_MAX} builds wait for {}/{} already",
-                    self.application, self.deployment_group
-                ),
-                "find out why the group is busy, or use `queue: newest`",
-            );
-            self.end(ticket, EndStatus::Rejected, now, vec![finding]);
-            return Admission::Ended;
         }
         let place = self
             .waiting
@@ -324,14 +323,21 @@ impl Group {
     }
 
     /// Learns that CodeDeploy did not take the intent because another deployment is active.
+    ///
+    /// A "no" counts only from the holder: whoever took the turn over may have heard a "yes" since.
     pub fn busy(
         &mut self,
         token: &DeploymentToken,
+        holder: &str,
         occupant: Option<&DeploymentId>,
         now: Timestamp,
     ) -> bool {
         match self.running.take() {
-            Some(Running::Intended { ticket, .. }) if ticket.token == *token => {
+            Some(Running::Intended {
+                ticket,
+                holder: current,
+                ..
+            }) if ticket.token == *token && current == holder => {
                 self.running = Some(Running::Foreign {
                     deployment_id: occupant.cloned(),
                     since: now,
@@ -346,15 +352,20 @@ impl Group {
         }
     }
 
-    /// Learns that CodeDeploy will never take the intent.
+    /// Learns that CodeDeploy will never take the intent; counts only from the holder, as [`Self::busy`].
     pub fn refused(
         &mut self,
         token: &DeploymentToken,
+        holder: &str,
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> bool {
         match self.running.take() {
-            Some(Running::Intended { ticket, .. }) if ticket.token == *token => {
+            Some(Running::Intended {
+                ticket,
+                holder: current,
+                ..
+            }) if ticket.token == *token && current == holder => {
                 self.end(*ticket, EndStatus::Rejected, now, findings);
                 true
             }
@@ -394,11 +405,15 @@ impl Group {
         gone
     }
 
-    /// Whether this deployment's end is counted already.
+    /// Whether this deployment's end is counted already. What is live has ended however long ago.
     pub fn has_ended(&self, id: &DeploymentId) -> bool {
-        self.outcomes
-            .iter()
-            .any(|outcome| outcome.deployment_id.as_ref() == Some(id))
+        self.live
+            .as_ref()
+            .is_some_and(|live| live.deployment_id == *id)
+            || self
+                .outcomes
+                .iter()
+                .any(|outcome| outcome.deployment_id.as_ref() == Some(id))
     }
 
     /// Learns how a deployment ended, ours or not; tells whether anything changed.
@@ -406,10 +421,13 @@ impl Group {
         if !end.status.is_terminal() {
             return false;
         }
-        if self.has_ended(&end.deployment_id) {
+        let ours = matches!(&self.running, Some(Running::Deploying { deployment_id, .. }) if *deployment_id == end.deployment_id);
+        if !ours && self.has_ended(&end.deployment_id) {
             return self.vacated(Some(&end.deployment_id));
         }
-        let ours = matches!(&self.running, Some(Running::Deploying { deployment_id, .. }) if *deployment_id == end.deployment_id);
+        // Counted as somebody else's before, because its turn was not known then.
+        self.outcomes
+            .retain(|outcome| outcome.deployment_id.as_ref() != Some(&end.deployment_id));
         let ticket = if ours {
             match self.running.take() {
                 Some(Running::Deploying { ticket, .. }) => Some(ticket),
@@ -424,20 +442,16 @@ impl Group {
             DeploymentStatus::Stopped => EndStatus::Stopped,
             _ => EndStatus::Failed,
         };
-        // A rollback deploys a revision that we may know from an earlier turn.
-        let earlier = self.outcomes.iter().find(|outcome| {
-            outcome.revision.is_some()
-                && outcome.revision == end.revision
-                && outcome.build.is_some()
-        });
-        let (build, uploaded_at, drop) = match (&ticket, earlier) {
-            (Some(ticket), _) => (
+        let (build, uploaded_at, drop) = match &ticket {
+            Some(ticket) => (
                 Some(ticket.build.clone()),
                 Some(ticket.uploaded_at),
                 Some(ticket.drop.clone()),
             ),
-            (None, Some(earlier)) => (earlier.build.clone(), earlier.uploaded_at, None),
-            (None, None) => (None, None, None),
+            None => {
+                let (build, uploaded_at) = self.build_of(end.revision.as_ref()).unzip();
+                (build, uploaded_at.flatten(), None)
+            }
         };
         if status == EndStatus::Succeeded
             && self
@@ -483,6 +497,27 @@ impl Group {
             superseded_by: None,
         });
         true
+    }
+
+    /// The build of a revision that was here before, and when it was uploaded: a rollback deploys what we may
+    /// know from an earlier turn, and new instances get what is live.
+    fn build_of(&self, revision: Option<&RevisionLocation>) -> Option<(Build, Option<Timestamp>)> {
+        let revision = revision?;
+        let live = self
+            .live
+            .iter()
+            .map(|live| (&live.revision, &live.build, live.uploaded_at));
+        let ended = self
+            .outcomes
+            .iter()
+            .map(|end| (&end.revision, &end.build, end.uploaded_at));
+        live.chain(ended)
+            .find_map(|(known, build, uploaded_at)| match build {
+                Some(build) if known.as_ref() == Some(revision) => {
+                    Some((build.clone(), uploaded_at))
+                }
+                _ => None,
+            })
     }
 
     /// Drops the announcements that the drops' documents tell by now.
@@ -553,3 +588,6 @@ fn superseded_by(ticket: &Ticket) -> SupersededBy {
         build_num: ticket.build.build_num.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;
