@@ -13,6 +13,8 @@ mod layering;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod queueing;
 #[cfg(test)]
 mod recording;
