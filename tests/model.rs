@@ -1374,7 +1374,6 @@ fn is_missed(rule: Rule, bounds: Bounds) {
 fn two_builds_and_crashes_between_any_two_requests() {
     let bounds = Bounds {
         crashes: 1,
-        schedule: false,
         ..Bounds::of(&[1, 2])
     };
     holds("two builds, crashes", bounds);
@@ -1467,10 +1466,7 @@ fn a_redeployment_lands_over_newer_builds() {
         failures: true,
         ..Bounds::of(&[1, 2])
     };
-    holds(
-        "redeploy",
-        bounds,
-    );
+    holds("redeploy", bounds);
 }
 
 #[test]
