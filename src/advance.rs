@@ -147,8 +147,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             let now = Timestamp::now();
             let lease_until = now.saturating_add(LEASE).unwrap_or(now);
             let written = Instant::now();
-            let begin =
-                |group: &mut Group| group.begin_next(&self.invocation.id, now, lease_until);
+            let begin = |group: &mut Group| group.begin_next(&self.invocation.id, now, lease_until);
             let seen = seen.take().filter(|group| !begin(&mut group.clone()));
             let group = match seen {
                 Some(group) => group,

@@ -354,14 +354,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
         self.note_targets(drop, &judged, findings).await?;
-        let mut groups = Vec::new();
+        let mut queued = Vec::new();
         for target in &judged.targets {
             let known = drop.target(
                 &target.settings.application,
                 &target.settings.deployment_group,
             );
             if known.is_none_or(|known| known.status.is_terminal()) {
-                groups.push(None);
+                queued.push((target, None));
                 continue;
             }
             let shipped = known.and_then(|known| known.revision.clone());
@@ -369,15 +369,24 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Some(revision) => revision,
                 None => Box::pin(self.ship(drop, &judged, target)).await?,
             };
-            groups.push(self.enqueue(drop, target, revision).await?);
+            queued.push((target, self.enqueue(drop, target, revision).await?));
         }
-        for (target, group) in judged.targets.iter().zip(groups) {
+        let mut first_trouble = None;
+        for (target, group) in queued {
             let name = GroupName {
                 application: target.settings.application.clone(),
                 deployment_group: target.settings.deployment_group.clone(),
                 region: target.settings.region.clone(),
             };
-            Box::pin(self.conductor(invocation).advance_from(&name, group)).await?;
+            // One group's trouble is not the others'.
+            if let Err(retry) =
+                Box::pin(self.conductor(invocation).advance_from(&name, group)).await
+            {
+                first_trouble.get_or_insert(retry);
+            }
+        }
+        if let Some(retry) = first_trouble {
+            return Err(retry.into());
         }
         self.tell_waiting(drop, invocation).await?;
         let now = self.records.drop(drop.artifact.object.key.as_str()).await?;

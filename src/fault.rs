@@ -47,6 +47,8 @@ pub enum RetryReason {
     RecordContention,
     /// Another invocation is creating this group's deployment.
     DeploymentBeingCreated,
+    /// An event told of a deployment's end that `GetDeployment` does not know of yet.
+    OutcomeNotConfirmed,
     /// The function's time would not have sufficed.
     DeadlineNear,
     /// A record in the bucket is not one of ours, or of a newer version.
@@ -66,6 +68,7 @@ impl RetryReason {
             Self::ArtifactChanged => "ArtifactChanged",
             Self::RecordContention => "RecordContention",
             Self::DeploymentBeingCreated => "DeploymentBeingCreated",
+            Self::OutcomeNotConfirmed => "OutcomeNotConfirmed",
             Self::DeadlineNear => "DeadlineNear",
             Self::RecordUnreadable => "RecordUnreadable",
             Self::Internal => "Internal",

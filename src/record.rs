@@ -121,7 +121,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             // Recorded as it is; the error brings the event back when CodeDeploy has caught up.
             self.observe(&info, region, invocation).await?;
             return Err(Retry {
-                reason: RetryReason::AwsUnavailable,
+                reason: RetryReason::OutcomeNotConfirmed,
                 message: format!(
                     "deployment {} is {} while its event says {}",
                     info.deployment_id,
@@ -369,7 +369,37 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             }
             Some(Running::Intended { .. }) | None => {}
         }
-        Box::pin(self.conductor(invocation).advance(&name)).await
+        Box::pin(self.conductor(invocation).advance(&name)).await?;
+        self.settle_found(&name, group.running.as_ref(), invocation)
+            .await
+    }
+
+    /// A deployment that was found for an intent may have ended long ago, with its event lost too.
+    async fn settle_found(
+        &self,
+        name: &GroupName,
+        before: Option<&Running>,
+        invocation: &Invocation,
+    ) -> Result<(), Retry> {
+        if !matches!(before, Some(Running::Intended { .. })) {
+            return Ok(());
+        }
+        let group = self
+            .records
+            .group(&name.application, &name.deployment_group)
+            .await?;
+        let Some(Running::Deploying { deployment_id, .. }) = group.and_then(|group| group.running)
+        else {
+            return Ok(());
+        };
+        let info = self
+            .codedeploy
+            .deployment(&name.region, &deployment_id)
+            .await?;
+        if info.status.is_terminal() {
+            self.observe(&info, &name.region, invocation).await?;
+        }
+        Ok(())
     }
 
     /// A group that was busy with a deployment that CodeDeploy did not name.

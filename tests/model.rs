@@ -1380,44 +1380,6 @@ fn two_builds_and_crashes_between_any_two_requests() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
-fn two_builds_and_somebody_elses_deployment_told_by_events_alone() {
-    let bounds = Bounds {
-        foreign: 1,
-        duplicates: 1,
-        schedule: false,
-        ..Bounds::of(&[1, 2])
-    };
-    holds("two builds, foreign", bounds);
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn two_builds_and_answers_that_are_lost() {
-    let bounds = Bounds {
-        unheard: 1,
-        crashes: 1,
-        schedule: false,
-        ..Bounds::of(&[1, 2])
-    };
-    holds("two builds, lost answers", bounds.clone());
-    let unnamed = Bounds {
-        crashes: 0,
-        foreign: 1,
-        named: false,
-        schedule: true,
-        ..bounds
-    };
-    holds(
-        "one build, unnamed occupant",
-        Bounds {
-            builds: vec![1],
-            ..unnamed
-        },
-    );
-}
-
-#[test]
 fn lost_events_are_settled_by_the_schedule() {
     holds(
         "lost events",
@@ -1434,39 +1396,6 @@ fn lost_events_are_settled_by_the_schedule() {
             ..Bounds::of(&[1, 2])
         },
     );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn three_builds_of_which_the_newest_wins() {
-    let bounds = Bounds {
-        schedule: false,
-        ..Bounds::of(&[1, 2, 3])
-    };
-    holds("three builds, newest", bounds.clone());
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn three_builds_of_which_all_are_deployed() {
-    let bounds = Bounds {
-        schedule: false,
-        queue: Queue::All,
-        ..Bounds::of(&[1, 2, 3])
-    };
-    holds("three builds, all", bounds.clone());
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn a_redeployment_lands_over_newer_builds() {
-    let bounds = Bounds {
-        schedule: false,
-        redeploys: vec![1],
-        failures: true,
-        ..Bounds::of(&[1, 2])
-    };
-    holds("redeploy", bounds);
 }
 
 #[test]

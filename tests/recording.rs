@@ -146,7 +146,7 @@ async fn an_end_that_codedeploy_does_not_confirm_yet_comes_back() {
         .invoke_record(state_change(&id, "SUCCESS"))
         .await
         .unwrap_err();
-    assert_eq!(error.error_type, "AwsUnavailable");
+    assert_eq!(error.error_type, "OutcomeNotConfirmed");
     assert_eq!(world.drop_record(&staged_key(1))["status"], "deploying");
 }
 

@@ -272,18 +272,6 @@ impl World {
             .to_owned()
     }
 
-    /// Waits until something holds.
-    pub async fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let started = Instant::now();
-        while !holds(self) {
-            assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "waited in vain: {what}"
-            );
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     pub async fn invoke_deploy(&self, event: Value) -> Result<Value, FunctionError> {
         self.functions.deploy.invoke(event).await
     }

@@ -578,7 +578,7 @@ fn err_more_paths_than_a_tree_may_have() {
     assert_eq!(judged(300), ["archive-too-many-entries"]);
 }
 
-/// An archive of so many entries that each pass over them shows; names are not held.
+/// An archive of so many entries that each pass over them shows, all names in one buffer.
 struct Crowd {
     names: Vec<u8>,
     ends: Vec<usize>,
@@ -653,7 +653,8 @@ impl Entries for Crowd {
 fn ok_crowds_of_entries_are_judged_whatever_their_names() {
     const COUNT: usize = 100_000;
     let deep = format!("{}x", "d/".repeat(100));
-    let names: [(&str, usize, Box<dyn Fn(usize) -> String>); 5] = [
+    type Name = Box<dyn Fn(usize) -> String>;
+    let names: [(&str, usize, Name); 5] = [
         (
             "in one folder",
             COUNT,

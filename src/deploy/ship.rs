@@ -417,7 +417,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .as_ref()
                 .is_some_and(|group| group.knows(&drop.drop_id))
             {
-                return Ok(());
+                return Ok(before);
             }
             let arrivals = before.map_or(0, |group| group.arrivals);
             let now = self.records.drop(&ticket.drop.staged_key).await?;

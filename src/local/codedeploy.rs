@@ -23,7 +23,7 @@ mod wire;
 mod tests;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ use super::s3::Store;
 
 /// `X-Amz-Target` before the operation's name.
 pub const TARGET_PREFIX: &str = "CodeDeploy_20141006.";
+
+/// How often it is looked whether everything is told.
+const TELLING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What moves deployments on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,7 +274,7 @@ impl CodeDeploy {
         }
     }
 
-    /// Waits until no deployment is active.
+    /// Waits until no deployment is active and every end is told.
     pub async fn idle(&self) {
         let mut changes = self.inner.changes.subscribe();
         while !self
@@ -283,6 +286,10 @@ impl CodeDeploy {
             if changes.changed().await.is_err() {
                 return;
             }
+        }
+        // The last end is on record before the sinks have heard of it.
+        while !locked(&self.inner.untold).is_empty() || self.inner.telling.load(Ordering::Acquire) {
+            tokio::time::sleep(TELLING_PAUSE).await;
         }
     }
 
