@@ -5,6 +5,10 @@
 //! the document ([`queue`](crate::records::queue)) and then acts on what it wrote, so that whoever finds
 //! the document later can go on from there.
 
+mod invocation;
+mod refusal;
+mod telling;
+
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,10 +20,13 @@ use crate::deployment::{
 use crate::fault::{Retry, RetryReason};
 use crate::finding::Finding;
 use crate::records::deployment::DeploymentRecord;
-use crate::records::drop::{DropId, DropStatus};
-use crate::records::group::{Announcement, Group, Running, Ticket};
+use crate::records::drop::DropStatus;
+use crate::records::group::{Group, Running, Ticket};
 use crate::records::{Change, DocumentStore, Records};
 use crate::service_error::{Kind, ServiceError};
+
+pub use invocation::Invocation;
+pub use refusal::refusal;
 
 /// How long an intent belongs to the invocation that wrote it: longer than [`ASK_WITHIN`] and the one
 /// attempt of `CreateDeployment` together, so that no two invocations ask for one turn.
@@ -43,41 +50,6 @@ const GHOSTS_MAX: u32 = 5;
 const GHOST_PAUSE: Duration = Duration::from_millis(300);
 /// How often one invocation asks CodeDeploy for the same turn when it hears nothing of it.
 const ASKS_MAX: u32 = 3;
-/// Time kept back before the function's own deadline.
-const DEADLINE_MARGIN: Duration = Duration::from_secs(2);
-
-/// The invocation that does the work.
-#[derive(Debug, Clone)]
-pub struct Invocation {
-    /// Unlike any other invocation's, also of the same event: Lambda repeats request ids.
-    pub id: String,
-    /// When Lambda ends it.
-    pub deadline: Timestamp,
-}
-
-impl Invocation {
-    /// The invocation of this request, begun now.
-    pub fn begun(request_id: &str, deadline: Timestamp) -> Self {
-        let now = Timestamp::now();
-        Self {
-            id: format!(
-                "{request_id}/{}/{}",
-                std::process::id(),
-                now.as_nanosecond()
-            ),
-            deadline,
-        }
-    }
-
-    /// Whether `pause` ends well before the deadline.
-    pub fn has_time_for(&self, pause: Duration) -> bool {
-        let end = SignedDuration::try_from(pause.saturating_add(DEADLINE_MARGIN))
-            .unwrap_or(SignedDuration::MAX);
-        Timestamp::now()
-            .checked_add(end)
-            .is_ok_and(|end| end <= self.deadline)
-    }
-}
 
 /// One deployment group's name and place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -516,103 +488,6 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         Ok(true)
     }
 
-    /// Tells the drops of a group how they ended, then forgets that they had to be told.
-    async fn announce(
-        &self,
-        name: &GroupName,
-        announcements: &[Announcement],
-    ) -> Result<(), Retry> {
-        for end in announcements {
-            let now = Timestamp::now();
-            let closed = self
-                .records
-                .update_drop(&end.drop.staged_key, |drop| match drop {
-                    Some(mut drop) if drop.drop_id == end.drop.drop_id => {
-                        if drop.take(&name.application, &name.deployment_group, end) {
-                            drop.updated_at = now;
-                            let closed = drop.status.is_terminal();
-                            Change::Write(drop, closed)
-                        } else {
-                            Change::Keep(drop.status.is_terminal())
-                        }
-                    }
-                    // A newer upload of the key has taken the document over.
-                    _ => Change::Keep(true),
-                })
-                .await?;
-            if closed {
-                self.records.close_drop(&end.drop.drop_id).await?;
-            }
-            tracing::info!(
-                drop = %end.drop.drop_id, staged_key = %end.drop.staged_key, application = %name.application,
-                deployment_group = %name.deployment_group, status = ?end.status,
-                deployment_id = end.deployment_id.as_ref().map(DeploymentId::as_str), "drop ended"
-            );
-        }
-        self.change(name, |group| group.announced(announcements))
-            .await?;
-        Ok(())
-    }
-
-    /// Writes into a drop's document that its build waits, where it does.
-    ///
-    /// # Errors
-    /// AWS trouble.
-    pub async fn tell_waiting(&self, name: &GroupName, drop_id: &DropId) -> Result<(), Retry> {
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        let ticket = group
-            .iter()
-            .flat_map(|group| &group.waiting)
-            .find(|ticket| ticket.drop.drop_id == *drop_id);
-        match ticket {
-            Some(ticket) => self.tell_progress(ticket, DropStatus::Waiting, None).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Writes a drop's way through the queue into its document, unless that tells more already.
-    async fn tell_progress(
-        &self,
-        ticket: &Ticket,
-        status: DropStatus,
-        deployment_id: Option<&DeploymentId>,
-    ) -> Result<(), Retry> {
-        let now = Timestamp::now();
-        let request = &ticket.request;
-        self.records
-            .update_drop(&ticket.drop.staged_key, |drop| {
-                let Some(mut drop) = drop.filter(|drop| drop.drop_id == ticket.drop.drop_id) else {
-                    return Change::Keep(());
-                };
-                let Some(target) = drop.target_mut(&request.application, &request.deployment_group)
-                else {
-                    return Change::Keep(());
-                };
-                let id_is_news =
-                    deployment_id.is_some() && target.deployment_id.as_ref() != deployment_id;
-                let status_is_news = !target.status.is_terminal()
-                    && target.deployment_id.is_none()
-                    && target.status != status;
-                if !id_is_news && !status_is_news {
-                    return Change::Keep(());
-                }
-                if id_is_news {
-                    target.deployment_id = deployment_id.cloned();
-                }
-                if !target.status.is_terminal() {
-                    target.status = status;
-                }
-                target.updated_at = now;
-                drop.updated_at = now;
-                drop.conclude();
-                Change::Write(drop, ())
-            })
-            .await
-    }
-
     /// Applies a transition to the group's document; tells whether it changed anything.
     async fn change(
         &self,
@@ -641,39 +516,4 @@ fn carries(info: &DeploymentInfo, token: &DeploymentToken) -> bool {
         .and_then(DeploymentToken::in_description)
         .as_ref()
         == Some(token)
-}
-
-/// What CodeDeploy's refusal means for the drop.
-pub fn refusal(error: &ServiceError) -> Finding {
-    let code = error.code.as_deref().unwrap_or("unknown");
-    let (name, cure) = match code {
-        "ApplicationDoesNotExistException" => (
-            "application-missing",
-            "create the application in CodeDeploy, or correct its name or region in the settings",
-        ),
-        "DeploymentGroupDoesNotExistException" => (
-            "deployment-group-missing",
-            "create the deployment group, or correct its name in the settings",
-        ),
-        "DeploymentConfigDoesNotExistException" | "InvalidDeploymentConfigNameException" => (
-            "deployment-config-missing",
-            "create the deployment configuration, or correct `deployment_config` in the settings",
-        ),
-        "RevisionDoesNotExistException" | "InvalidRevisionException" => (
-            "revision-refused",
-            "make sure that nothing deletes revisions, and that bucket and application are in the same region",
-        ),
-        "InvalidIgnoreApplicationStopFailuresValueException"
-        | "InvalidUpdateOutdatedInstancesOnlyValueException"
-        | "InvalidFileExistsBehaviorException"
-        | "InvalidAutoRollbackConfigException" => (
-            "deployment-option-refused",
-            "remove the option that CodeDeploy names from the settings",
-        ),
-        _ => (
-            "deployment-refused",
-            "correct what CodeDeploy names, then upload the artifact again",
-        ),
-    };
-    Finding::refuse(name, error.to_string(), cure)
 }

@@ -8,6 +8,8 @@
 //! Owns the order of these steps and what stands in the drop's document after each. Every step asks first
 //! whether it was done before: an event may come twice, and a function may die in between.
 
+mod findings;
+mod identity;
 mod judge;
 mod ship;
 

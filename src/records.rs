@@ -18,9 +18,9 @@ pub mod deployment;
 pub mod drop;
 pub mod group;
 pub mod queue;
+mod store;
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -33,8 +33,10 @@ use self::drop::{Drop, DropId};
 use self::group::Group;
 use crate::deployment::{ApplicationName, DeploymentGroupName, DeploymentId, Region};
 use crate::fault::{Retry, RetryReason};
-use crate::object::{BucketName, ETag, ObjectKey, S3Prefix};
+use crate::object::{ETag, ObjectKey, S3Prefix};
 use crate::service_error::{Kind, ServiceError};
+
+pub use self::store::{Condition, DocumentStore, ListedKey, StoredDocument};
 
 /// Times that a change is applied anew before the contention is given back to Lambda.
 pub const CONTENTION_RETRIES_MAX: u32 = 40;
@@ -46,70 +48,6 @@ pub const MARKERS_MAX: usize = 5_000;
 const CONTENTION_PAUSE_MAX: Duration = Duration::from_millis(800);
 /// Documents that are remembered as last seen.
 const SEEN_MAX: usize = 64;
-
-/// What must hold of the stored document for a write to take place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
-    /// There is none: `If-None-Match: *`.
-    Absent,
-    /// It is still this one: `If-Match`.
-    Matches(ETag),
-    /// No condition.
-    Any,
-}
-
-/// A document as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredDocument {
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-    /// Its ETag, for the next compare-and-swap.
-    pub etag: ETag,
-}
-
-/// A key that a listing found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedKey {
-    /// The key.
-    pub key: String,
-    /// When it was written.
-    pub written_at: Timestamp,
-}
-
-/// Small objects, read whole and written under a condition.
-pub trait DocumentStore: Send + Sync {
-    /// The object, or `None` where there is none; more than `bytes_max` is refused.
-    fn get(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        bytes_max: u64,
-    ) -> impl Future<Output = Result<Option<StoredDocument>, ServiceError>> + Send;
-
-    /// Writes it where the condition holds ([`Kind::PreconditionFailed`] or [`Kind::Conflict`] where not).
-    fn put(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-        bytes: Vec<u8>,
-        condition: &Condition,
-    ) -> impl Future<Output = Result<ETag, ServiceError>> + Send;
-
-    /// Deletes it, whether or not there is one.
-    fn delete(
-        &self,
-        bucket: &BucketName,
-        key: &ObjectKey,
-    ) -> impl Future<Output = Result<(), ServiceError>> + Send;
-
-    /// The first `keys_max` keys under a prefix.
-    fn list(
-        &self,
-        bucket: &BucketName,
-        prefix: &str,
-        keys_max: usize,
-    ) -> impl Future<Output = Result<Vec<ListedKey>, ServiceError>> + Send;
-}
 
 /// What to do with a document after looking at it.
 #[derive(Debug)]

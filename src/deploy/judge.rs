@@ -4,6 +4,7 @@
 //! All targets are judged before the first one is shipped: one bad bundle refuses the drop as a whole.
 
 use super::Deploy;
+use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
 use crate::appspec::Platform;
 use crate::archive::ArchiveFormat;
 use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
@@ -21,7 +22,7 @@ use crate::records::DocumentStore;
 use crate::revision::{MultipartUploads, ObjectReader, ObjectStore};
 use crate::service_error::{Kind, ServiceError};
 use crate::settings::{
-    self, BundleChoice, Considered, Document, RevisionTarget, Selection, SettingsKind, Target,
+    self, BundleChoice, Document, RevisionTarget, Selection, SettingsKind, Target,
 };
 
 /// Settings of artifacts whose staging pattern has no `{PROJECT}`.
@@ -553,50 +554,5 @@ fn is_same(appspec: Platform, group: ComputePlatform) -> bool {
         (Platform::Server, ComputePlatform::Server)
             | (Platform::Lambda, ComputePlatform::Lambda)
             | (Platform::Ecs, ComputePlatform::Ecs)
-    )
-}
-
-fn platform_mismatch(target: &Target, appspec: Platform, group: ComputePlatform) -> Finding {
-    Finding::refuse(
-        "platform-mismatch",
-        format!(
-            "AppSpec is for platform {appspec}, deployment group {}/{} is for {group:?}",
-            target.application, target.deployment_group
-        ),
-        "name a group of the AppSpec's platform, or bring the right AppSpec",
-    )
-}
-
-fn nothing_to_deploy(block: &str) -> Finding {
-    Finding::warn(
-        "nothing-to-deploy",
-        format!("deployment block `{block}` matches, and has no `codedeploy:`"),
-        "add the applications to deploy, if there should be any",
-    )
-}
-
-fn no_match(build: &Build, considered: &[Considered]) -> Finding {
-    const SHOWN_MAX: usize = 10;
-    if build.branch.is_none() && build.tag.is_none() {
-        return Finding::warn(
-            "no-matching-deployment",
-            "the build has neither a branch nor a tag, by which deployment blocks are chosen",
-            "put {BRANCH} into the staging key pattern, or upload with the user metadata x-amz-meta-branch",
-        );
-    }
-    let mut message = format!("no deployment block matches {}", build.name());
-    for (index, block) in considered.iter().take(SHOWN_MAX).enumerate() {
-        let join = if index == 0 { ": " } else { "; " };
-        message.push_str(&format!("{join}`{}` {}", block.block, block.verdict));
-    }
-    if considered.is_empty() {
-        message.push_str(": there is none");
-    } else if considered.len() > SHOWN_MAX {
-        message.push_str(&format!("; and {} more", considered.len() - SHOWN_MAX));
-    }
-    Finding::warn(
-        "no-matching-deployment",
-        message,
-        "add a block for it under `deployment:`, if it should be deployed",
     )
 }
