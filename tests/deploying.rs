@@ -558,6 +558,106 @@ async fn a_key_that_is_taken_by_other_bytes_is_never_overwritten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_says_cannot_write_over_settings_records_or_staged_artifacts() {
+    let world = World::start(automatic()).await;
+    let mut build_num = 0;
+    for (key_pattern, code) in [
+        ("settings/shop.yml", "revision-key-reserved"),
+        ("settings/{COMMIT}", "revision-key-reserved"),
+        (
+            "records/groups/shop/production.json",
+            "revision-key-reserved",
+        ),
+        (
+            "staging/shop/master/{BUILD_NUM}-{COMMIT}",
+            "revision-key-is-staged",
+        ),
+        ("staging/{COMMIT}", "revision-key-is-staged"),
+    ] {
+        build_num += 1;
+        let circle = format!(
+            "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: production\n        revision_location: {{revision_type: S3, s3_location: {{bucket: artifacts, key_pattern: '{key_pattern}'}}}}\n"
+        );
+        let files = [
+            ("appspec.yml", APPSPEC),
+            ("circle.yml", circle.as_str()),
+            ("scripts/after.sh", "#!/bin/sh\n"),
+        ];
+        let drop = world.deploy_build(build_num, bundle(&files)).await;
+        assert_eq!(codes(&drop), [code], "{key_pattern}: {drop:#}");
+    }
+    let settings = world
+        .aws
+        .store()
+        .get(ARTIFACTS, "settings/shop.yml")
+        .unwrap();
+    assert_eq!(settings, crate::support::SETTINGS.as_bytes());
+    assert_eq!(world.aws.codedeploy().deployments(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bucket_or_configuration_is_the_settings_fault_and_nothing_is_registered() {
+    let world = World::start(automatic()).await;
+    for (build_num, from, to, code) in [
+        (
+            1,
+            "bucket: revisions",
+            "bucket: no-such-bucket",
+            "revision-bucket-missing",
+        ),
+        (
+            2,
+            "CodeDeployDefault.OneAtATime",
+            "NoSuchConfig",
+            "deployment-config-missing",
+        ),
+    ] {
+        world.put(
+            "settings/shop.yml",
+            crate::support::SETTINGS.replace(from, to),
+        );
+        let drop = world.deploy_build(build_num, application(build_num)).await;
+        assert_eq!(drop["status"], "rejected", "{drop:#}");
+        assert_eq!(codes(&drop), [code], "{drop:#}");
+    }
+    assert_eq!(
+        world.aws.store().keys(REVISIONS, "").unwrap(),
+        Vec::<String>::new()
+    );
+    let list = json!({ "applicationName": "shop" });
+    let registered = world
+        .aws
+        .codedeploy()
+        .call("ListApplicationRevisions", &list)
+        .unwrap();
+    assert_eq!(registered["revisions"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_behind_another_one_of_ours_says_that_it_waits() {
+    let world = World::start(by_hand()).await;
+    world.drop_build(1, application(1)).await;
+    let drop = world.drop_build(2, application(2)).await;
+    assert_eq!(drop["status"], "waiting", "{drop:#}");
+    assert_eq!(drop["deployments"][0]["status"], "waiting");
+    world.check_records();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_the_metadata_says_is_matched_by_tag() {
+    let world = World::start(automatic()).await;
+    let settings = crate::support::SETTINGS.replace("    branch: master\n", "    tag: /v[0-9]+/\n");
+    world.put("settings/shop.yml", settings);
+    world.put_with(&staged_key(1), application(1), &[("tag", "v1")]);
+    world.aws.settled().await;
+    let drop = world.drop_record(&staged_key(1));
+    assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    assert_eq!(drop["build"]["tag"], "v1");
+    let drop = world.deploy_build(2, application(2)).await;
+    assert_eq!(drop["status"], "ignored", "{drop:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fixed_key_needs_a_versioned_bucket() {
     let world = World::start(automatic()).await;
     world.aws.create_bucket("unversioned", false).unwrap();

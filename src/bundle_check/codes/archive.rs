@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Code] = &[
     refuse(
         "archive-too-large",
         "the archive inflates to more bytes than are taken in",
-        "ship less, or raise the limit",
+        "ship less",
     ),
     refuse(
         "archive-too-many-entries",
