@@ -254,7 +254,7 @@ fn component_count(path: &[u8]) -> usize {
         .saturating_add(1)
 }
 
-/// A name for a message: lossy, without control characters, cut at [`SHOWN_CHARS_MAX`].
+/// A name for a message: lossy, without control characters, cut to a readable length.
 pub fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     let mut out = String::new();

@@ -46,7 +46,7 @@ pub trait DocumentStore: Send + Sync {
         bytes_max: u64,
     ) -> impl Future<Output = Result<Option<StoredDocument>, ServiceError>> + Send;
 
-    /// Writes it where the condition holds ([`Kind::PreconditionFailed`] or [`Kind::Conflict`] where not).
+    /// Writes it where the condition holds (`PreconditionFailed` or `Conflict` where not).
     fn put(
         &self,
         bucket: &BucketName,
