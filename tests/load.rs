@@ -108,6 +108,7 @@ fn told(aws: &LocalAws, id: &str) -> (String, u32, String) {
     )
 }
 
+#[ignore = "takes minutes: cargo test --test main load:: -- --ignored --nocapture"]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_drops_at_once_all_end_and_none_is_deployed_twice() {
     let _alone = ONE_AT_A_TIME.lock().await;
