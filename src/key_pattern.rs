@@ -10,6 +10,7 @@
 //! ```
 
 mod build;
+mod encoded_word;
 pub(crate) mod spelling;
 mod staging;
 mod template;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use build::{Build, METADATA_NAMES, SHORT_COMMIT_DIGITS, VALUE_BYTES_MAX};
+pub use encoded_word::encode as metadata_value;
 pub use staging::{Captures, EXTENSIONS, StagingPattern};
 pub use template::{PATTERN_BYTES_MAX, PatternError, Variable};
 use template::{Part, Template};
