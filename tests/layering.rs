@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms of values: no tokio, clock, environment, random numbers or SDK, and no room of effects.
-const PURE: [&str; 16] = [
+const PURE: [&str; 18] = [
     "appspec",
     "archive",
     "bundle_check",
     "configuration",
     "contents",
+    "decision",
     "finding",
     "intake",
     "key_pattern",
+    "metrics",
     "object",
     "records/deployment",
     "records/drop",

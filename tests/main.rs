@@ -15,6 +15,10 @@ mod load;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod observing;
+#[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod queueing;
 #[cfg(test)]
 mod recording;
