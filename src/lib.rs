@@ -57,6 +57,7 @@ pub mod key_pattern;
 pub mod local;
 pub mod metrics;
 pub mod object;
+pub mod policy;
 pub mod record;
 pub mod records;
 pub mod revision;

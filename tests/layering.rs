@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms of values: no tokio, clock, environment, random numbers or SDK, and no room of effects.
-const PURE: [&str; 18] = [
+const PURE: [&str; 19] = [
     "appspec",
     "archive",
     "bundle_check",
@@ -15,6 +15,7 @@ const PURE: [&str; 18] = [
     "key_pattern",
     "metrics",
     "object",
+    "policy",
     "records/deployment",
     "records/drop",
     "records/group",
