@@ -9,6 +9,8 @@ mod deploying;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod foreign_s3;
+#[cfg(test)]
 mod layering;
 #[cfg(test)]
 mod load;
