@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{
     ApplicationName, CodeDeploy, DeploymentGroupName, DeploymentId, DeploymentInfo,
     DeploymentStatus, DeploymentToken, Region, occupant_in_limit_message,
@@ -425,10 +426,14 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             .await?;
         self.tell_progress(ticket, DropStatus::Deploying, Some(id))
             .await?;
-        tracing::info!(
-            drop = %ticket.drop.drop_id, staged_key = %ticket.drop.staged_key, application = %name.application,
-            deployment_group = %name.deployment_group, deployment_id = %id, "deployment created"
-        );
+        if is_news {
+            self.invocation.journal.tell(
+                &Subject::of_ticket(ticket).by_deployment(Some(id)),
+                &Decision::DeploymentCreated {
+                    seconds_from_upload: seconds_from(ticket.uploaded_at, now),
+                },
+            );
+        }
         // Where `record` was faster, the deployment may have ended by now.
         Ok(!is_news)
     }
@@ -470,9 +475,11 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         .await?;
         self.tell_progress(ticket, DropStatus::Waiting, None)
             .await?;
-        tracing::info!(
-            drop = %ticket.drop.drop_id, application = %name.application, deployment_group = %name.deployment_group,
-            occupant = occupant.as_ref().map(DeploymentId::as_str), "group is busy, build waits"
+        self.invocation.journal.tell(
+            &Subject::of_ticket(ticket),
+            &Decision::BuildWaits {
+                occupant: occupant.as_ref(),
+            },
         );
         // Its end may have been told before the document said that somebody waits for it.
         let Some(id) = occupant else { return Ok(true) };

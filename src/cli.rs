@@ -7,6 +7,7 @@ mod check;
 mod demo;
 #[cfg(feature = "local")]
 mod local;
+mod policy;
 #[cfg(feature = "local")]
 mod sample;
 #[cfg(feature = "local")]
@@ -44,6 +45,8 @@ enum Command {
     Local(local::Arguments),
     /// The bundle check, offline: would the CodeDeploy agent take this artifact?
     Check(check::Arguments),
+    /// The least IAM policies for some settings files.
+    Policy(policy::Arguments),
     /// Serves one of the functions, as its own binary does.
     #[command(hide = true)]
     Function {
@@ -78,6 +81,7 @@ pub fn run() -> ExitCode {
             #[cfg(feature = "local")]
             Command::Local(arguments) => local::run(arguments).await,
             Command::Check(arguments) => check::run(arguments).await,
+            Command::Policy(arguments) => policy::run(arguments).await,
             Command::Function { function } => {
                 let served = match function {
                     Function::Deploy => Box::pin(stagedrop::entry::deploy()).await,

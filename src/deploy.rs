@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 use crate::advance::{GroupName, Invocation};
 use crate::archive::Limits;
 use crate::configuration::Configuration;
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{CodeDeploy, DeploymentConfigs, Region};
 use crate::fault::{Fault, Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{Intake, Notice, StagedArtifact, read_event};
+use crate::journal;
 use crate::key_pattern::Build;
 use crate::object::{ObjectKey, SourceObject};
 use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget};
@@ -119,10 +121,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
-                            tracing::error!(
-                                error_type = retry.reason.error_type(),
-                                "message is given back: {retry}"
-                            );
+                            journal::given_back(&retry);
                             answer.add_failure(&item.item_identifier);
                             break;
                         }
@@ -147,7 +146,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             Notice::Ignored(reason) => Handled::Ignored(reason.to_string()),
         };
         if let Handled::Ignored(reason) = &handled {
-            tracing::info!("event ignored: {reason}");
+            let decision = Decision::EventIgnored { reason };
+            invocation.journal.tell(&Subject::default(), &decision);
         }
         Ok(handled)
     }
@@ -214,10 +214,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 )));
             }
         };
+        invocation
+            .journal
+            .tell(&Subject::of_drop(&drop), &Decision::DropClaimed);
         let status = match self.work(&mut drop, build_findings, invocation).await {
             Ok(status) => status,
             Err(Fault::Reject(findings)) => {
-                self.close(&drop, DropStatus::Rejected, findings).await?
+                self.close(&drop, DropStatus::Rejected, findings, invocation)
+                    .await?
             }
             Err(Fault::Retry(retry)) => return Err(retry),
         };
@@ -342,14 +346,18 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 ),
                 "upload the artifact under a key of that pattern, followed by .zip, .tar.gz, .tgz or .tar",
             );
-            return Ok(self.close(drop, DropStatus::Ignored, vec![finding]).await?);
+            return Ok(self
+                .close(drop, DropStatus::Ignored, vec![finding], invocation)
+                .await?);
         }
         if build_findings.iter().any(Finding::refuses) {
             return Err(Fault::Reject(build_findings));
         }
         let judged = match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
             judge::Judgement::Ignore(findings) => {
-                return Ok(self.close(drop, DropStatus::Ignored, findings).await?);
+                return Ok(self
+                    .close(drop, DropStatus::Ignored, findings, invocation)
+                    .await?);
             }
             judge::Judgement::Deploy(judged) => judged,
         };
@@ -369,7 +377,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             let shipped = known.and_then(|known| known.revision.clone());
             let revision = match shipped {
                 Some(revision) => revision,
-                None => Box::pin(self.ship(drop, &judged, target)).await?,
+                None => Box::pin(self.ship(drop, &judged, target, invocation)).await?,
             };
             queued.push((target, self.enqueue(drop, target, revision).await?));
         }
@@ -465,13 +473,9 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         drop: &Drop,
         status: DropStatus,
         findings: Vec<Finding>,
+        invocation: &Invocation,
     ) -> Result<DropStatus, Retry> {
-        for finding in &findings {
-            tracing::info!(
-                drop = %drop.drop_id, staged_key = %drop.artifact.object.key, code = finding.code,
-                "finding: {finding}"
-            );
-        }
+        let mut is_news = false;
         let closed = self
             .change_drop(drop, |drop| {
                 // What has a turn in some group already is not undone by what a later attempt found.
@@ -479,7 +483,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     .deployments
                     .iter()
                     .any(|target| target.deployment_id.is_some());
-                if drop.status.is_terminal() || under_way {
+                is_news = !drop.status.is_terminal() && !under_way;
+                if !is_news {
                     return false;
                 }
                 for target in &mut drop.deployments {
@@ -492,10 +497,16 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         if closed.status.is_terminal() {
             self.records.close_drop(&drop.drop_id).await?;
         }
-        tracing::info!(
-            drop = %drop.drop_id, staged_key = %drop.artifact.object.key, status = closed.status.as_str(),
-            build_num = drop.build.build_num.as_deref(), "drop ended"
-        );
+        if is_news {
+            let decision = Decision::DropEnded {
+                status: closed.status,
+                seconds_from_upload: seconds_from(closed.artifact.uploaded_at, closed.updated_at),
+                findings: &closed.findings,
+            };
+            invocation
+                .journal
+                .tell(&Subject::of_drop(&closed), &decision);
+        }
         Ok(closed.status)
     }
 

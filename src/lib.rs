@@ -17,7 +17,8 @@
 //! ```
 //!
 //! [`deploy`] and [`record`] are the two use cases; everything above them in the picture turns values into
-//! values. [`records`] is the only state, [`advance`] the only room that creates deployments.
+//! values. [`records`] is the only state, [`advance`] the only room that creates deployments. What either decides
+//! is a [`decision`], which [`journal`] logs and [`metrics`] counts.
 //!
 //! # Who may use whom
 //!
@@ -43,16 +44,20 @@ pub mod aws;
 pub mod bundle_check;
 pub mod configuration;
 pub mod contents;
+pub mod decision;
 pub mod deploy;
 pub mod deployment;
 pub mod entry;
 pub mod fault;
 pub mod finding;
 pub mod intake;
+pub mod journal;
 pub mod key_pattern;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod metrics;
 pub mod object;
+pub mod policy;
 pub mod record;
 pub mod records;
 pub mod revision;

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::advance::{Conductor, GroupName, Invocation};
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{
     CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, DeploymentToken,
     Region,
@@ -23,6 +24,7 @@ use crate::deployment::{
 use crate::fault::{Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{DeploymentStateChange, Intake, Notice, read_event};
+use crate::journal;
 use crate::records::deployment::DeploymentRecord;
 use crate::records::drop::{ABANDONED, DropStatus};
 use crate::records::group::{Group, Running};
@@ -67,14 +69,14 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 for notice in &notices {
                     answers.push(self.handle_notice(notice, invocation).await?);
                 }
-                Ok(json!({ "recorded": answers }))
+                Ok(json!({ "recorded": answers, "outcomes": invocation.journal.take_outcomes() }))
             }
             Intake::Batch(items) => {
                 let mut answer = SqsBatchResponse::default();
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
-                            tracing::error!(error_type = retry.reason.error_type(), "{retry}");
+                            journal::given_back(&retry);
                             answer.add_failure(&item.item_identifier);
                             break;
                         }
@@ -93,17 +95,11 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         match notice {
             Notice::StateChange(change) => self.state_changed(change, invocation).await,
             Notice::Schedule(_) => self.settle(invocation).await,
-            Notice::Staged(_) => {
-                tracing::info!(
-                    reason = "staged-object",
-                    "event ignored: the deploy function takes staged objects"
-                );
-                Ok(json!({ "ignored": "a staged object is the deploy function's business" }))
-            }
-            Notice::Ignored(reason) => {
-                tracing::info!(reason = reason.code(), "event ignored: {reason}");
-                Ok(json!({ "ignored": reason.to_string() }))
-            }
+            Notice::Staged(_) => Ok(ignored(
+                invocation,
+                "a staged object is the deploy function's business",
+            )),
+            Notice::Ignored(reason) => Ok(ignored(invocation, &reason.to_string())),
         }
     }
 
@@ -203,13 +199,17 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         if let Some(group) = &group {
             attribute(&mut news, group, token.as_ref());
         }
-        let record = self
+        let (record, has_ended) = self
             .records
             .update_deployment(&info.deployment_id, |known| {
                 let merged = match &known {
                     Some(known) => news.clone().merged_into(known),
                     None => news.clone(),
                 };
+                let was_over = known
+                    .as_ref()
+                    .is_some_and(|known| known.status.is_terminal());
+                let has_ended = merged.status.is_terminal() && !was_over;
                 let unchanged = known.is_some_and(|known| {
                     DeploymentRecord {
                         updated_at: now,
@@ -217,12 +217,13 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                     } == merged
                 });
                 if unchanged {
-                    Change::Keep(merged)
+                    Change::Keep((merged, false))
                 } else {
-                    Change::Write(merged.clone(), merged)
+                    Change::Write(merged.clone(), (merged, has_ended))
                 }
             })
             .await?;
+        tell(&record, has_ended, invocation);
         self.link_rollbacks(&record, now).await?;
         let duration_seconds = record.duration_seconds();
         let end = info.status.is_terminal().then(|| End {
@@ -257,13 +258,6 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 (changed, ())
             })
             .await?;
-        tracing::info!(
-            deployment_id = %info.deployment_id, application = %name.application,
-            deployment_group = %name.deployment_group, status = info.status.as_str(),
-            error_code = record.error.as_ref().map(|error| error.code.as_str()),
-            build_num = record.build.as_ref().and_then(|build| build.build_num.as_deref()),
-            "deployment recorded"
-        );
         Box::pin(self.conductor(invocation).advance_from(&name, Some(group))).await
     }
 
@@ -303,19 +297,27 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             );
             by_group.entry(name).or_default().push(marker);
         }
-        let mut settled = 0_usize;
+        let (mut settled, mut waiting) = (0_usize, 0_usize);
         let mut first_trouble = None;
         for markers in by_group.values() {
             // One group's trouble is not the others'.
-            match self.settle_group(markers, invocation).await {
+            match self.settle_group(markers, &mut waiting, invocation).await {
                 Ok(()) => settled += 1,
                 Err(retry) => {
-                    tracing::error!(error_type = retry.reason.error_type(), "{retry}");
+                    journal::given_back(&retry);
                     first_trouble.get_or_insert(retry);
                 }
             }
         }
-        let abandoned = self.settle_drops().await?;
+        let abandoned = self.settle_drops(invocation).await?;
+        invocation.journal.tell(
+            &Subject::default(),
+            &Decision::Settled {
+                groups: settled,
+                waiting,
+                abandoned,
+            },
+        );
         match first_trouble {
             Some(retry) => Err(retry),
             None => Ok(json!({ "groups_settled": settled, "drops_abandoned": abandoned })),
@@ -325,6 +327,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     async fn settle_group(
         &self,
         markers: &[OpenGroup],
+        waiting: &mut usize,
         invocation: &Invocation,
     ) -> Result<(), Retry> {
         let Some(first) = markers.first() else {
@@ -350,6 +353,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         let Some(group) = group.filter(|group| !group.is_quiet()) else {
             return Ok(());
         };
+        *waiting = waiting.saturating_add(group.waiting.len());
         let name = GroupName {
             application: group.application.clone(),
             deployment_group: group.deployment_group.clone(),
@@ -427,7 +431,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     }
 
     /// Drops that were claimed and never came as far as a group.
-    async fn settle_drops(&self) -> Result<usize, Retry> {
+    async fn settle_drops(&self, invocation: &Invocation) -> Result<usize, Retry> {
         let now = Timestamp::now();
         let mut abandoned = 0;
         for open in self.records.open_drops().await? {
@@ -470,12 +474,20 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                             "look at the function's log and failure queue, then redrive the message or upload the artifact again",
                         ));
                         drop.updated_at = now;
-                        Change::Write(drop, true)
+                        Change::Write(drop.clone(), Some(drop))
                     }
-                    _ => Change::Keep(false),
+                    _ => Change::Keep(None),
                 })
                 .await?;
-            abandoned += usize::from(gave_up);
+            if let Some(drop) = &gave_up {
+                abandoned += 1;
+                let decision = Decision::DropEnded {
+                    status: drop.status,
+                    seconds_from_upload: seconds_from(drop.artifact.uploaded_at, now),
+                    findings: &drop.findings,
+                };
+                invocation.journal.tell(&Subject::of_drop(drop), &decision);
+            }
             self.records.close_drop(&open.drop_id).await?;
         }
         Ok(abandoned)
@@ -490,8 +502,48 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     }
 }
 
+fn ignored(invocation: &Invocation, reason: &str) -> Value {
+    let decision = Decision::EventIgnored { reason };
+    invocation.journal.tell(&Subject::default(), &decision);
+    json!({ "ignored": reason })
+}
+
 fn is_older(marker: &OpenGroup, now: Timestamp) -> bool {
     now.duration_since(marker.since) > MARKER_LEFT_OVER_AFTER
+}
+
+/// Logs and counts what was recorded of a deployment, and keeps its end for the answer.
+fn tell(record: &DeploymentRecord, has_ended: bool, invocation: &Invocation) {
+    let subject = Subject {
+        build: record.build.as_ref(),
+        ..record
+            .drop
+            .as_ref()
+            .map(Subject::of_reference)
+            .unwrap_or_default()
+    }
+    .in_group(&record.application, &record.deployment_group)
+    .by_deployment(Some(&record.deployment_id));
+    let decision = Decision::DeploymentRecorded {
+        status: record.status,
+        has_ended: has_ended && record.drop.is_some(),
+        error_code: record.error.as_ref().map(|error| error.code.as_str()),
+    };
+    invocation.journal.tell(&subject, &decision);
+    if record.status.is_terminal() {
+        // Also where it was recorded before: the answer of that time may not have come through.
+        invocation.journal.outcome(json!({
+            "deployment_id": record.deployment_id,
+            "application": record.application,
+            "deployment_group": record.deployment_group,
+            "region": record.region,
+            "status": record.status,
+            "build": record.build,
+            "drop": record.drop,
+            "creator": record.creator,
+            "error": record.error,
+        }));
+    }
 }
 
 /// Says which build a deployment is of: by its token, else by its revision among the group's outcomes.

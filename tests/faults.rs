@@ -23,7 +23,8 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::support::{
-    APPSPEC, ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, bundle, environment,
+    APPSPEC, ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, attach_policies, bundle,
+    environment,
 };
 
 /// Cases that are played at the same time, each in an AWS of its own.
@@ -151,6 +152,7 @@ impl Stage {
         aws.create_bucket(ARTIFACTS, true).unwrap();
         aws.create_bucket(REVISIONS, true).unwrap();
         aws.router().watch_staging(ARTIFACTS, "staging/");
+        attach_policies(&aws);
         // One process each: the requests of a scenario are the same each time.
         let spec = |name: &str, program: &str| {
             let mut spec = FunctionSpec::new(name, program);
@@ -669,7 +671,7 @@ impl Play<'_> {
 }
 
 /// A zip whose revision is too large for one request: a part is copied, a part is sent.
-fn large_application() -> Vec<u8> {
+pub fn large_application() -> Vec<u8> {
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in [

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms of values: no tokio, clock, environment, random numbers or SDK, and no room of effects.
-const PURE: [&str; 16] = [
+const PURE: [&str; 19] = [
     "appspec",
     "archive",
     "bundle_check",
     "configuration",
     "contents",
+    "decision",
     "finding",
     "intake",
     "key_pattern",
+    "metrics",
     "object",
+    "policy",
     "records/deployment",
     "records/drop",
     "records/group",

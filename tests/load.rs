@@ -12,7 +12,9 @@ use stagedrop::local::s3::Attributes;
 use stagedrop::local::{LocalAws, Options};
 
 use crate::faults::ONE_AT_A_TIME;
-use crate::support::{ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, environment};
+use crate::support::{
+    ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, attach_policies, environment,
+};
 
 const GROUPS: usize = 50;
 const BUILDS: u32 = 20;
@@ -53,6 +55,7 @@ async fn start() -> LocalAws {
     aws.create_bucket(ARTIFACTS, true).unwrap();
     aws.create_bucket(REVISIONS, true).unwrap();
     aws.router().watch_staging(ARTIFACTS, "staging/");
+    attach_policies(&aws);
     for group in 0..GROUPS {
         let name = project(group);
         aws.create_application(&name, Platform::Server).unwrap();

@@ -9,11 +9,17 @@ mod deploying;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod foreign_s3;
+#[cfg(test)]
 mod layering;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod observing;
+#[cfg(test)]
+mod privileges;
 #[cfg(test)]
 mod queueing;
 #[cfg(test)]

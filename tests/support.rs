@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stagedrop::local::codedeploy::{Platform, Progress};
 use stagedrop::local::events::Delivery;
-use stagedrop::local::runtime_api::{FunctionError, FunctionSpec};
+use stagedrop::local::runtime_api::{FunctionError, FunctionEvent, FunctionSpec};
 use stagedrop::local::s3::Attributes;
 use stagedrop::local::{Functions, LocalAws, Options};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+
+use crate::template::{POLICIES, Stack, texts};
 
 pub const ARTIFACTS: &str = "artifacts";
 pub const REVISIONS: &str = "revisions";
@@ -81,6 +85,63 @@ pub fn silent() -> Options {
 pub struct World {
     pub aws: LocalAws,
     pub functions: Functions,
+    /// What the functions have printed: function, line.
+    pub lines: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+/// A function's program: the packaged one where `STAGEDROP_BOOTSTRAPS` names the packages' folder.
+fn program(name: &str, built: &str) -> String {
+    match std::env::var("STAGEDROP_BOOTSTRAPS") {
+        Ok(folder) => format!("{folder}/{name}/bootstrap"),
+        Err(_) => built.to_owned(),
+    }
+}
+
+/// Buckets that the suite's settings name, besides [`REVISIONS`].
+const OTHER_BUCKETS: [&str; 2] = ["unversioned", "no-such-bucket"];
+
+/// What the template grants in a policy, for the suite's buckets: its revisions have any key.
+pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {
+    let mut all = vec![
+        ("ArtifactBucketName", ARTIFACTS),
+        ("RevisionBucketName", REVISIONS),
+    ];
+    all.extend(parameters);
+    let pointer = POLICIES
+        .iter()
+        .find(|(name, _)| *name == policy)
+        .map(|(_, pointer)| pointer)
+        .unwrap();
+    let mut document = Stack::new(&all).resource(pointer);
+    for statement in document["Statement"].as_array_mut().unwrap() {
+        let resources = texts(&statement["Resource"])
+            .into_iter()
+            .flat_map(|resource| {
+                let rest = resource.strip_prefix("arn:aws:s3:::revisions");
+                let Some(rest) = rest.filter(|rest| rest.is_empty() || *rest == "/apps/*") else {
+                    return vec![resource.to_owned()];
+                };
+                let keys = if rest.is_empty() { "" } else { "/*" };
+                let mut buckets = OTHER_BUCKETS.to_vec();
+                buckets.push(REVISIONS);
+                buckets
+                    .iter()
+                    .map(|bucket| format!("arn:aws:s3:::{bucket}{keys}"))
+                    .collect()
+            });
+        statement["Resource"] = resources.collect();
+    }
+    document
+}
+
+/// Lets both functions do what the template grants them, and nothing else.
+pub fn attach_policies(aws: &LocalAws) {
+    static GRANTED: OnceLock<[(&str, Value); 2]> = OnceLock::new();
+    for (name, policy) in
+        GRANTED.get_or_init(|| ["deploy", "record"].map(|name| (name, granted(name, &[]))))
+    {
+        aws.iam().attach(name, policy).unwrap();
+    }
 }
 
 impl World {
@@ -107,19 +168,29 @@ impl World {
             );
             spec
         };
+        attach_policies(&aws);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
         let functions = aws
             .run_functions(
-                spec("deploy", env!("CARGO_BIN_EXE_deploy")),
-                spec("record", env!("CARGO_BIN_EXE_record")),
-                Some(std::sync::Arc::new(|_, event| {
+                spec("deploy", &program("deploy", env!("CARGO_BIN_EXE_deploy"))),
+                spec("record", &program("record", env!("CARGO_BIN_EXE_record"))),
+                Some(Arc::new(move |function: &str, event| {
                     if std::env::var_os("SHOW_LOGS").is_some() {
                         eprintln!("{event:?}");
+                    }
+                    if let FunctionEvent::Line { text, .. } = event {
+                        kept.lock().unwrap().push((function.to_owned(), text));
                     }
                 })),
             )
             .await
             .unwrap();
-        let world = Self { aws, functions };
+        let world = Self {
+            aws,
+            functions,
+            lines,
+        };
         world.put("settings/shop.yml", SETTINGS);
         world
     }
@@ -287,6 +358,48 @@ impl World {
         )
         .await
     }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// One HTTP request on a connection of its own, as any client might send it.
+pub async fn http(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut request = format!(
+        "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    let mut stream = tokio::net::TcpStream::connect(host).await?;
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok(Answer {
+        status: status.ok_or(std::io::ErrorKind::InvalidData)?,
+        head,
+        body: answer.split_off(end + 4),
+    })
 }
 
 /// The functions' own environment.

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use super::{Conductor, GroupName};
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{CodeDeploy, DeploymentId};
 use crate::fault::Retry;
-use crate::records::drop::{DropId, DropStatus};
+use crate::records::drop::{Drop, DropId, DropStatus};
 use crate::records::group::{Announcement, Ticket};
 use crate::records::{Change, DocumentStore};
 
@@ -18,34 +19,51 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
     ) -> Result<(), Retry> {
         for end in announcements {
             let now = Timestamp::now();
-            let closed = self
+            let (closed, told) = self
                 .records
                 .update_drop(&end.drop.staged_key, |drop| match drop {
                     Some(mut drop) if drop.drop_id == end.drop.drop_id => {
                         if drop.take(&name.application, &name.deployment_group, end) {
                             drop.updated_at = now;
                             let closed = drop.status.is_terminal();
-                            Change::Write(drop, closed)
+                            Change::Write(drop.clone(), (closed, Some(drop)))
                         } else {
-                            Change::Keep(drop.status.is_terminal())
+                            Change::Keep((drop.status.is_terminal(), None))
                         }
                     }
                     // A newer upload of the key has taken the document over.
-                    _ => Change::Keep(true),
+                    _ => Change::Keep((true, None)),
                 })
                 .await?;
             if closed {
                 self.records.close_drop(&end.drop.drop_id).await?;
             }
-            tracing::info!(
-                drop = %end.drop.drop_id, staged_key = %end.drop.staged_key, application = %name.application,
-                deployment_group = %name.deployment_group, status = ?end.status,
-                deployment_id = end.deployment_id.as_ref().map(DeploymentId::as_str), "drop ended"
-            );
+            if let Some(drop) = &told {
+                self.tell_end(name, end, drop);
+            }
         }
         self.change(name, |group| group.announced(announcements))
             .await?;
         Ok(())
+    }
+
+    /// Logs and counts what an end meant for its drop.
+    fn tell_end(&self, name: &GroupName, end: &Announcement, drop: &Drop) {
+        let subject = Subject::of_drop(drop)
+            .in_group(&name.application, &name.deployment_group)
+            .by_deployment(end.deployment_id.as_ref());
+        let decision = if drop.status.is_terminal() {
+            Decision::DropEnded {
+                status: drop.status,
+                seconds_from_upload: seconds_from(drop.artifact.uploaded_at, drop.updated_at),
+                findings: &drop.findings,
+            }
+        } else {
+            Decision::TargetEnded {
+                status: end.status.into(),
+            }
+        };
+        self.invocation.journal.tell(&subject, &decision);
     }
 
     /// Writes into a drop's document that its build waits, where it does.

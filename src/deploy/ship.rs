@@ -7,10 +7,12 @@ use super::identity::{FINGERPRINT_METADATA, digest, metadata, transcode_fingerpr
 use super::judge::{
     Judged, JudgedTarget, Planned, PlannedArchive, bucket_fault, bundle_type, service_fault,
 };
+use crate::advance::Invocation;
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
 use crate::bundle_check::codes::archive_refusal;
 use crate::contents::KeptEntry;
+use crate::decision::{Decision, Subject};
 use crate::deployment::{
     BundleType, CodeDeploy, DeploymentConfigs, DeploymentRequest, RevisionLocation, S3Location,
 };
@@ -45,6 +47,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         drop: &Drop,
         judged: &Judged<'_, S>,
         target: &JudgedTarget,
+        invocation: &Invocation,
     ) -> Result<RevisionLocation, Fault> {
         let settings = &target.settings;
         let (revision, counts) = match &target.revision {
@@ -106,12 +109,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Kind::Refused => Fault::reject(crate::advance::refusal(&error)),
                 _ => error.into(),
             })?;
-        tracing::info!(
-            drop = %drop.drop_id, application = %settings.application,
-            entries = counts.map(|counts| counts.entries), size = counts.map(|counts| counts.size),
-            bytes_copied = counts.map(|counts| counts.bytes_copied), bytes_put = counts.map(|counts| counts.bytes_put),
-            "revision registered"
-        );
+        let subject =
+            Subject::of_drop(drop).in_group(&settings.application, &settings.deployment_group);
+        invocation
+            .journal
+            .tell(&subject, &Decision::RevisionRegistered { counts });
         self.change_drop(drop, |drop| {
             let Some(noted) = drop.target_mut(&settings.application, &settings.deployment_group)
             else {

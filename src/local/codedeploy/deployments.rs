@@ -127,6 +127,9 @@ impl CodeDeploy {
         let Revision::S3 { s3_location } = revision else {
             return true;
         };
+        if self.options().revisions_elsewhere {
+            return true;
+        }
         let Some(store) = &self.options().store else {
             return false;
         };
