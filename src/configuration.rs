@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use crate::key_pattern::StagingPattern;
 use crate::object::S3Prefix;
+use crate::settings::RepositoryConfig;
 
 /// How a staged key is read: `staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}`.
 pub const STAGING_KEY_PATTERN: &str = "STAGEDROP_STAGING_KEY_PATTERN";
@@ -40,32 +41,6 @@ pub struct Configuration {
     /// Whether a `circle.yml` inside an artifact is read.
     pub repository_config: RepositoryConfig,
 }
-
-/// Whether a `circle.yml` inside an artifact is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RepositoryConfig {
-    /// It is read, within what the project's settings allow.
-    #[default]
-    Allowed,
-    /// It is not looked at.
-    Ignored,
-}
-
-impl FromStr for RepositoryConfig {
-    type Err = UnknownRepositoryConfig;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "allowed" => Ok(Self::Allowed),
-            "ignored" => Ok(Self::Ignored),
-            _ => Err(UnknownRepositoryConfig),
-        }
-    }
-}
-
-/// The value is neither `allowed` nor `ignored`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("value is unknown, expected `allowed` or `ignored`")]
-pub struct UnknownRepositoryConfig;
 
 /// What is wrong with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]

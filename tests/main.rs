@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploying;
@@ -16,6 +18,8 @@ mod load;
 mod model;
 #[cfg(test)]
 mod queueing;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]

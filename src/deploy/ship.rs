@@ -9,13 +9,13 @@ use super::judge::{
 };
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
-use crate::bundle_check::codes::archive_refusal;
 use crate::contents::KeptEntry;
 use crate::deployment::{
     BundleType, CodeDeploy, DeploymentConfigs, DeploymentRequest, RevisionLocation, S3Location,
 };
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
+use crate::finding::codes::archive_refusal;
 use crate::key_pattern::Build;
 use crate::object::ObjectKey;
 use crate::records::DocumentStore;
