@@ -15,10 +15,10 @@ use crate::archive::tar::{TarError, TarReader, TarScan};
 use crate::archive::zip::{ZipError, ZipReader};
 use crate::archive::{ArchiveFormat, Index, Limits};
 use crate::archive::{tar, zip};
-use crate::bundle_check::codes::archive_refusal;
 use crate::bundle_check::{self, Bundle, Found, Known, Options, Report};
 use crate::contents::{Contents, PATH_BYTES_MAX};
 use crate::finding::Finding;
+use crate::finding::codes::archive_refusal;
 use crate::object::{ByteRange, SourceObject};
 use crate::revision::ObjectReader;
 use crate::service_error::ServiceError;
@@ -75,9 +75,19 @@ impl ArtifactError {
             Self::Tar(error) => error.code(),
             Self::Gzip(error) => error.code(),
             Self::TooManyReads => "archive-too-many-entries",
-            Self::Service(_) => "artifact-unread",
+            Self::Service(_) => "internal",
         };
         archive_refusal(code, self.to_string())
+    }
+}
+
+/// What has no end record but begins as a zip does is the front of one.
+fn cut_zip(error: ArtifactError, first: &[u8]) -> ArtifactError {
+    match error {
+        ArtifactError::Zip(ZipError::NotZip { object_size }) if zip::begins_local_header(first) => {
+            ArtifactError::Zip(ZipError::EndMissing { object_size })
+        }
+        other => other,
     }
 }
 
@@ -206,7 +216,11 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         });
         let (index, captured) = match ArchiveFormat::detect(&first, &last) {
             Some(ArchiveFormat::Zip) => (
-                Index::Zip(Self::read_zip(&source, &limits).await?),
+                Index::Zip(
+                    Self::read_zip(&source, &limits)
+                        .await
+                        .map_err(|error| cut_zip(error, &first))?,
+                ),
                 Vec::new(),
             ),
             Some(ArchiveFormat::Tar) => {

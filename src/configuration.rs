@@ -10,6 +10,7 @@ use std::str::FromStr;
 use crate::key_pattern::StagingPattern;
 use crate::metrics::Namespace;
 use crate::object::S3Prefix;
+use crate::settings::RepositoryConfig;
 
 /// How a staged key is read: `staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}`.
 pub const STAGING_KEY_PATTERN: &str = "STAGEDROP_STAGING_KEY_PATTERN";
@@ -51,32 +52,6 @@ pub struct Configuration {
     /// Where metrics go, where they go anywhere.
     pub metrics: Option<Namespace>,
 }
-
-/// Whether a `circle.yml` inside an artifact is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RepositoryConfig {
-    /// It is read, within what the project's settings allow.
-    #[default]
-    Allowed,
-    /// It is not looked at.
-    Ignored,
-}
-
-impl FromStr for RepositoryConfig {
-    type Err = UnknownRepositoryConfig;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "allowed" => Ok(Self::Allowed),
-            "ignored" => Ok(Self::Ignored),
-            _ => Err(UnknownRepositoryConfig),
-        }
-    }
-}
-
-/// The value is neither `allowed` nor `ignored`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("value is unknown, expected `allowed` or `ignored`")]
-pub struct UnknownRepositoryConfig;
 
 /// What is wrong with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -324,6 +324,21 @@ mod tests {
     }
 
     #[test]
+    fn err_keys_that_cannot_be_have_their_codes() {
+        let code = |pattern: &str, branch: Option<&str>| {
+            let build = Build {
+                branch: branch.map(str::to_owned),
+                ..Build::default()
+            };
+            let pattern: KeyPattern = pattern.parse().unwrap();
+            pattern.expand(&build).unwrap_err().finding().code
+        };
+        assert_eq!(code("{COMMIT}", None), "key-value-missing");
+        let long = "/".repeat(400);
+        assert_eq!(code("{BRANCH}", Some(&long)), "key-too-long");
+    }
+
+    #[test]
     fn err_patterns_name_the_column() {
         let error = |text: &str| text.parse::<KeyPattern>().unwrap_err();
         for (text, column, message) in [

@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploying;
@@ -22,6 +24,8 @@ mod observing;
 mod privileges;
 #[cfg(test)]
 mod queueing;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]

@@ -10,7 +10,6 @@ use super::judge::{
 use crate::advance::Invocation;
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
-use crate::bundle_check::codes::archive_refusal;
 use crate::contents::KeptEntry;
 use crate::decision::{Decision, Subject};
 use crate::deployment::{
@@ -18,6 +17,7 @@ use crate::deployment::{
 };
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
+use crate::finding::codes::archive_refusal;
 use crate::key_pattern::Build;
 use crate::object::ObjectKey;
 use crate::records::DocumentStore;
