@@ -406,10 +406,15 @@ impl<'f, 'p> Meetings<'f, 'p> {
                 .get(*number)
                 .is_some_and(|folder| runs_commands(folder.permission))
         };
-        *is_settled = state
-            .covers
-            .iter()
-            .all(|cover| cover.here.is_empty() && !cover.above.iter().any(names_matter));
+        let picks_names = |number: &usize| {
+            folders.get(*number).is_some_and(|folder| {
+                folder.permission.pattern != "**" || !folder.permission.except.is_empty()
+            })
+        };
+        *is_settled = state.covers.iter().all(|cover| {
+            let mut all = cover.above.iter().chain(&cover.here);
+            !all.any(names_matter) && !cover.here.iter().any(picks_names)
+        });
         let covers = std::mem::take(&mut state.covers);
         for cover in &covers {
             spend(&mut self.budget, cover.len())?;
