@@ -328,6 +328,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 BundleType::Yaml => "application/yaml",
                 BundleType::Json => "application/json",
             },
+            is_revision: true,
             replace: settings.needs_versioned_bucket(),
         })
     }
