@@ -5,13 +5,18 @@
 mod check;
 #[cfg(feature = "local")]
 mod demo;
+mod explain;
 mod follow;
+mod generate;
 mod git;
+mod history;
 mod interrupt;
+mod lint;
 #[cfg(feature = "local")]
 mod local;
 mod local_file;
 mod push;
+mod redeploy;
 #[cfg(feature = "local")]
 mod sample;
 mod voice;
@@ -55,6 +60,13 @@ enum Command {
     /// The bundle check, offline: would the CodeDeploy agent take this artifact?
     Check(check::Arguments),
     Push(push::Arguments),
+    Explain(explain::Arguments),
+    Lint(lint::Arguments),
+    Status(history::StatusArguments),
+    History(history::HistoryArguments),
+    Redeploy(redeploy::Arguments),
+    Completions(generate::CompletionArguments),
+    Man(generate::ManArguments),
     /// Serves one of the functions, as its own binary does.
     #[command(hide = true)]
     Function {
@@ -99,6 +111,13 @@ pub fn run() -> ExitCode {
             Command::Local(arguments) => local::run(arguments).await.map_err(Trouble::from),
             Command::Check(arguments) => check::run(arguments).await,
             Command::Push(arguments) => push::run(arguments).await,
+            Command::Explain(arguments) => explain::run(arguments).await,
+            Command::Lint(arguments) => lint::run(arguments).await,
+            Command::Status(arguments) => history::status(arguments).await,
+            Command::History(arguments) => history::history(arguments).await,
+            Command::Redeploy(arguments) => redeploy::run(arguments).await,
+            Command::Completions(arguments) => generate::completions(&arguments),
+            Command::Man(arguments) => generate::man(&arguments),
             Command::Function { function } => {
                 let served = match function {
                     Function::Deploy => Box::pin(stagedrop::entry::deploy()).await,

@@ -52,6 +52,8 @@ pub mod destination;
 pub mod entry;
 #[cfg(feature = "cli")]
 pub mod excerpt;
+#[cfg(feature = "cli")]
+pub mod explain;
 pub mod fault;
 pub mod finding;
 #[cfg(feature = "cli")]
@@ -62,9 +64,12 @@ pub mod key_pattern;
 pub mod local;
 pub mod object;
 #[cfg(feature = "cli")]
+pub mod overview;
+#[cfg(feature = "cli")]
 pub mod packing;
 pub mod record;
 pub mod records;
+pub mod redeployment;
 pub mod revision;
 pub mod service_error;
 pub mod settings;

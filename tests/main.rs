@@ -3,6 +3,8 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploying;

@@ -12,7 +12,7 @@ use stagedrop::finding::{Finding, Severity};
 use stagedrop::settings::ApplicationRoot;
 
 use super::local_file::LocalFile;
-use super::voice::{BAD, GOOD, Trouble, WARN, print_json};
+use super::voice::{BAD, GOOD, Trouble, WARN, outln, print_json};
 use super::{Output, outcome_code};
 
 /// Judges an artifact as the CodeDeploy agent will; exit status 1 where it would be refused.
@@ -77,17 +77,17 @@ fn print(artifact: &Path, findings: &[Finding], refused: bool) {
             (Some(path), _, _) => format!("{path}: "),
             (None, _, _) => String::new(),
         };
-        anstream::println!(
+        outln!(
             "{style}{word}{style:#} {place}{} [{}]",
             finding.message,
             finding.code
         );
-        anstream::println!("        {}", finding.cure);
+        outln!("        {}", finding.cure);
     }
     let path = artifact.display();
     if refused {
-        anstream::println!("{BAD}{path} would not be deployed{BAD:#}");
+        outln!("{BAD}{path} would not be deployed{BAD:#}");
     } else {
-        anstream::println!("{GOOD}{path} would be deployed{GOOD:#}");
+        outln!("{GOOD}{path} would be deployed{GOOD:#}");
     }
 }

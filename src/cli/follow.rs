@@ -95,11 +95,10 @@ impl<'a> DropRecord<'a> {
         let deadline = Instant::now() + timeout;
         let mut follower = Follower::default();
         let mut pause = PAUSE_MIN;
-        let (mut last, mut unseen) = (None, None);
+        let mut last = None;
         loop {
-            match self.look().await {
+            let unseen = match self.look().await {
                 Ok(Some(drop)) if self.is_ours(&drop, written) => {
-                    unseen = None;
                     let lines = follower.look(&drop);
                     if !lines.is_empty() {
                         pause = PAUSE_MIN;
@@ -109,19 +108,20 @@ impl<'a> DropRecord<'a> {
                         return Ok(Followed::Ended(Box::new(drop)));
                     }
                     last = Some(Box::new(drop));
+                    None
                 }
-                Ok(_) => unseen = None,
+                Ok(_) => None,
                 Err(Missing::NotTold(error))
                     if matches!(
                         error.kind,
                         Kind::AccessDenied | Kind::Throttled | Kind::Unavailable
                     ) =>
                 {
-                    unseen = Some(error);
+                    Some(error)
                 }
                 Err(Missing::NotTold(error)) => return Err(error.into()),
                 Err(Missing::Unreadable(trouble)) => return Err(trouble),
-            }
+            };
             let now = Instant::now();
             if now >= deadline {
                 return Ok(Followed::TimedOut(last, unseen));

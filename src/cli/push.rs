@@ -107,7 +107,6 @@ pub struct Arguments {
     records: Option<S3Prefix>,
     /// Follow the record to the end (the default).
     #[arg(long, overrides_with = "no_wait")]
-    #[allow(dead_code)]
     wait: bool,
     /// Be done once the artifact is staged.
     #[arg(long)]
@@ -211,7 +210,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         )
     })?;
     let records = records_of(arguments.records.as_ref(), Some(&staged.bucket))?;
-    let record = if arguments.no_wait {
+    let record = if arguments.no_wait && !arguments.wait {
         None
     } else {
         Some(DropRecord::before_staging(&aws, &records, &staged.key).await?)

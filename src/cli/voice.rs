@@ -17,6 +17,18 @@ pub const TITLE: Style = Style::new().bold();
 /// What is beside the point.
 pub const DIM: Style = Style::new().dimmed();
 
+/// Prints a line to standard output; a reader that has gone away, such as `head`, is no trouble.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::cli::voice::put(format_args!($($text)*)) };
+}
+pub(crate) use outln;
+
+/// See [`outln`].
+pub fn put(line: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(anstream::stdout(), "{line}");
+}
+
 /// Columns of a line's first word.
 const WORD_WIDTH: usize = 10;
 
@@ -118,7 +130,7 @@ pub fn text_of(line: &Line) -> String {
 
 /// Prints a line of news to standard output.
 pub fn say(line: &Line) {
-    anstream::println!("{}", text_of(line));
+    outln!("{}", text_of(line));
 }
 
 /// Prints a line that begins with a plain word.
@@ -133,7 +145,7 @@ pub fn tell(word: &str, text: &str) {
 /// Prints a value as JSON.
 pub fn print_json(value: &serde_json::Value) -> Result<(), Trouble> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    anstream::println!("{text}");
+    outln!("{text}");
     Ok(())
 }
 

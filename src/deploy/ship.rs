@@ -48,7 +48,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     ) -> Result<RevisionLocation, Fault> {
         let settings = &target.settings;
         let (revision, counts) = match &target.revision {
-            Planned::GitHub(revision) => (revision.clone(), None),
+            Planned::Standing(revision) => (revision.clone(), None),
             Planned::AppSpecFile {
                 key,
                 bytes,
