@@ -11,6 +11,7 @@
 mod findings;
 mod identity;
 mod judge;
+mod redeploy;
 mod ship;
 
 use aws_lambda_events::event::sqs::SqsBatchResponse;
@@ -26,10 +27,11 @@ use crate::fault::{Fault, Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{Intake, Notice, StagedArtifact, read_event};
 use crate::journal;
-use crate::key_pattern::Build;
+use crate::key_pattern::{Build, Captures};
 use crate::object::{ObjectKey, SourceObject};
 use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget};
 use crate::records::{Change, DocumentStore, Records};
+use crate::redeployment::WishKey;
 use crate::revision::{MultipartUploads, ObjectHead, ObjectStore};
 use crate::service_error::Kind;
 
@@ -195,7 +197,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             sequencer: staged.sequencer.clone(),
             uploaded_at: found.head.last_modified,
         };
-        let (build, build_findings) = match pattern.read(found.key.as_str()) {
+        let (build, build_findings) = match self.read_key(found.key.as_str()) {
             Some(captures) => Build::read(&captures, &found.head.metadata),
             None => (Build::default(), Vec::new()),
         };
@@ -243,7 +245,16 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             && key.as_str().starts_with(pattern.static_prefix());
         !under_records
             && !key.as_str().ends_with('/')
-            && (beside || pattern.read(key.as_str()).is_some())
+            && (beside || self.read_key(key.as_str()).is_some())
+    }
+
+    /// What a staged key says of its build; that of a wish is the artifact's.
+    fn read_key(&self, key: &str) -> Option<Captures> {
+        let pattern = &self.configuration.staging_key_pattern;
+        match WishKey::read(key) {
+            Some(wish) => pattern.read(&wish.stem),
+            None => pattern.read(key),
+        }
     }
 
     /// The reading of the key whose object is the event's.
@@ -332,12 +343,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         invocation: &Invocation,
     ) -> Result<DropStatus, Fault> {
         let staged_key = drop.artifact.object.key.as_str();
-        if self
-            .configuration
-            .staging_key_pattern
-            .read(staged_key)
-            .is_none()
-        {
+        let wish = WishKey::read(staged_key);
+        if self.read_key(staged_key).is_none() {
             let finding = Finding::warn(
                 "staging-key-unknown",
                 format!(
@@ -353,13 +360,17 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         if build_findings.iter().any(Finding::refuses) {
             return Err(Fault::Reject(build_findings));
         }
-        let judged = match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
-            judge::Judgement::Ignore(findings) => {
-                return Ok(self
-                    .close(drop, DropStatus::Ignored, findings, invocation)
-                    .await?);
+        let judged = if let Some(wish) = &wish {
+            Box::new(Box::pin(self.judge_wish(drop, wish)).await?)
+        } else {
+            match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
+                judge::Judgement::Ignore(findings) => {
+                    return Ok(self
+                        .close(drop, DropStatus::Ignored, findings, invocation)
+                        .await?);
+                }
+                judge::Judgement::Deploy(judged) => judged,
             }
-            judge::Judgement::Deploy(judged) => judged,
         };
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());

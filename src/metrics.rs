@@ -105,13 +105,16 @@ impl FromStr for Namespace {
     }
 }
 
+/// A dimension's name and value.
+type Dimension = (&'static str, String);
+
 /// One value of one metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datum {
     name: &'static str,
     unit: Unit,
     value: u64,
-    dimension: Option<(&'static str, String)>,
+    dimension: Option<Dimension>,
 }
 
 impl Datum {
@@ -226,7 +229,7 @@ fn codes(findings: &[Finding]) -> BTreeSet<&str> {
 ///
 /// `level` and `timestamp` are what Lambda's own log-level filter looks at.
 pub fn lines(namespace: &Namespace, now: Timestamp, data: &[Datum]) -> Vec<String> {
-    let mut groups: Vec<(Option<&(&'static str, String)>, Vec<&Datum>)> = Vec::new();
+    let mut groups: Vec<(Option<&Dimension>, Vec<&Datum>)> = Vec::new();
     for datum in data {
         let dimension = datum.dimension.as_ref();
         let known = groups.iter_mut().find(|(of, members)| {
@@ -246,7 +249,7 @@ pub fn lines(namespace: &Namespace, now: Timestamp, data: &[Datum]) -> Vec<Strin
 fn line(
     namespace: &Namespace,
     now: Timestamp,
-    dimension: Option<&(&'static str, String)>,
+    dimension: Option<&Dimension>,
     members: &[&Datum],
 ) -> String {
     let definitions: Vec<Value> = members

@@ -24,7 +24,7 @@ pub use name_pattern::{
     Alternative, BACKTRACK_STEPS_MAX, EXPRESSION_BYTES_MAX, NamePattern, NamePatternError, TooHard,
 };
 pub use reading::Located;
-pub use selection::{Considered, Selection, Verdict, select};
+pub use selection::{Considered, Selection, Verdict, check_blocks, select, target_of};
 pub use values::{
     ApplicationRoot, BundleChoice, Exclude, GLOBS_MAX, Order, Queue, RevisionTarget, Verify,
 };

@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod codes;
+mod command_line;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]

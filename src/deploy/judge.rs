@@ -58,8 +58,8 @@ pub(super) struct JudgedTarget {
 
 /// What a revision will be.
 pub(super) enum Planned {
-    /// A commit on GitHub: nothing is written.
-    GitHub(RevisionLocation),
+    /// A commit on GitHub, or the revision of an earlier deployment: nothing is written.
+    Standing(RevisionLocation),
     /// An AppSpec file of Lambda or ECS.
     AppSpecFile {
         /// The key that it gets.
@@ -183,7 +183,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// The project's settings.
-    async fn project_settings(&self, build: &Build) -> Result<Document, Fault> {
+    pub(super) async fn project_settings(&self, build: &Build) -> Result<Document, Fault> {
         let project = build.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         let place = &self.configuration.settings;
         let key = place.key(&format!("{project}.yml")).map_err(|error| {
@@ -245,7 +245,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let (bucket, key_pattern) = match &target.location {
             RevisionTarget::GitHub { .. } => {
                 self.group_platform(&target).await?;
-                let revision = Planned::GitHub(github_revision(&target, build)?);
+                let revision = Planned::Standing(github_revision(&target, build)?);
                 return Ok(JudgedTarget {
                     settings: target,
                     revision,
@@ -416,7 +416,10 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// The group's platform; refuses a target whose application or group is not there.
-    async fn group_platform(&self, target: &Target) -> Result<Option<ComputePlatform>, Fault> {
+    pub(super) async fn group_platform(
+        &self,
+        target: &Target,
+    ) -> Result<Option<ComputePlatform>, Fault> {
         self.check_deployment_config(target).await?;
         let answer = self
             .codedeploy

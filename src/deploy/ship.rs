@@ -51,7 +51,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     ) -> Result<RevisionLocation, Fault> {
         let settings = &target.settings;
         let (revision, counts) = match &target.revision {
-            Planned::GitHub(revision) => (revision.clone(), None),
+            Planned::Standing(revision) => (revision.clone(), None),
             Planned::AppSpecFile {
                 key,
                 bytes,
@@ -330,6 +330,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 BundleType::Yaml => "application/yaml",
                 BundleType::Json => "application/json",
             },
+            is_revision: true,
             replace: settings.needs_versioned_bucket(),
         })
     }
