@@ -78,6 +78,87 @@ pub fn silent() -> Options {
     }
 }
 
+/// The embedded AWS with both buckets; what is staged is told.
+pub async fn start_aws(options: Options) -> LocalAws {
+    let aws = LocalAws::start(options).await.unwrap();
+    aws.create_bucket(ARTIFACTS, true).unwrap();
+    aws.create_bucket(REVISIONS, true).unwrap();
+    aws.router().watch_staging(ARTIFACTS, "staging/");
+    aws
+}
+
+/// Runs both functions as processes, so many of `deploy` and of `record`.
+pub async fn run_functions(
+    aws: &LocalAws,
+    concurrency: [usize; 2],
+    retry_delays: Vec<Duration>,
+    more: &[(&str, &str)],
+) -> Functions {
+    let spec = |name: &str, program: &str, concurrency| {
+        let mut spec = FunctionSpec::new(name, program);
+        spec.concurrency = concurrency;
+        spec.timeout = Duration::from_secs(60);
+        spec.retry_delays.clone_from(&retry_delays);
+        spec.env = environment();
+        let more = more.iter();
+        spec.env
+            .extend(more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        spec
+    };
+    let [deploy, record] = concurrency;
+    aws.run_functions(
+        spec("deploy", env!("CARGO_BIN_EXE_deploy"), deploy),
+        spec("record", env!("CARGO_BIN_EXE_record"), record),
+        Some(std::sync::Arc::new(|_, event| {
+            if std::env::var_os("SHOW_LOGS").is_some() {
+                eprintln!("{event:?}");
+            }
+        })),
+    )
+    .await
+    .unwrap()
+}
+
+/// Makes an application with its group, and puts the settings of the project of that name.
+pub fn add_project(aws: &LocalAws, name: &str, settings: &str) {
+    aws.create_application(name, Platform::Server).unwrap();
+    aws.create_deployment_group(name, "production").unwrap();
+    let settings = settings.replace("shop", name).into_bytes();
+    let key = format!("settings/{name}.yml");
+    aws.store()
+        .put(ARTIFACTS, &key, settings, Attributes::default())
+        .unwrap();
+}
+
+/// Starts a deployment that is none of ours.
+pub fn foreign_deployment(aws: &LocalAws, application: &str) -> String {
+    let key = format!("{application}/by-hand.zip");
+    let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
+    aws.store()
+        .put(REVISIONS, &key, body, Attributes::default())
+        .unwrap();
+    let input = json!({
+        "applicationName": application, "deploymentGroupName": "production", "description": "by hand",
+        "revision": { "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } },
+    });
+    let answer = aws.codedeploy().call("CreateDeployment", &input).unwrap();
+    answer["deploymentId"].as_str().unwrap().to_owned()
+}
+
+/// The record of that name.
+pub fn record(aws: &LocalAws, name: &str) -> Option<Value> {
+    let bytes = aws
+        .store()
+        .get(ARTIFACTS, &format!("records/{name}"))
+        .ok()?;
+    Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// The markers of what is open.
+pub fn open_markers(aws: &LocalAws) -> Vec<String> {
+    aws.store().keys(ARTIFACTS, "records/open/").unwrap()
+}
+
 pub struct World {
     pub aws: LocalAws,
     pub functions: Functions,
@@ -89,39 +170,11 @@ impl World {
     }
 
     pub async fn with_environment(options: Options, more: &[(&str, &str)]) -> Self {
-        let aws = LocalAws::start(options).await.unwrap();
-        aws.create_bucket(ARTIFACTS, true).unwrap();
-        aws.create_bucket(REVISIONS, true).unwrap();
-        aws.create_application("shop", Platform::Server).unwrap();
-        aws.create_deployment_group("shop", "production").unwrap();
-        aws.router().watch_staging(ARTIFACTS, "staging/");
-        let spec = |name: &str, program: &str| {
-            let mut spec = FunctionSpec::new(name, program);
-            spec.concurrency = 2;
-            spec.timeout = Duration::from_secs(60);
-            spec.retry_delays = vec![Duration::from_millis(50); 2];
-            spec.env = environment();
-            spec.env.extend(
-                more.iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-            );
-            spec
-        };
-        let functions = aws
-            .run_functions(
-                spec("deploy", env!("CARGO_BIN_EXE_deploy")),
-                spec("record", env!("CARGO_BIN_EXE_record")),
-                Some(std::sync::Arc::new(|_, event| {
-                    if std::env::var_os("SHOW_LOGS").is_some() {
-                        eprintln!("{event:?}");
-                    }
-                })),
-            )
-            .await
-            .unwrap();
-        let world = Self { aws, functions };
-        world.put("settings/shop.yml", SETTINGS);
-        world
+        let aws = start_aws(options).await;
+        let delays = vec![Duration::from_millis(50); 2];
+        let functions = run_functions(&aws, [2, 2], delays, more).await;
+        add_project(&aws, "shop", SETTINGS);
+        Self { aws, functions }
     }
 
     /// Writes an object of the artifact bucket.
@@ -174,12 +227,7 @@ impl World {
     }
 
     pub fn record(&self, name: &str) -> Option<Value> {
-        let bytes = self
-            .aws
-            .store()
-            .get(ARTIFACTS, &format!("records/{name}"))
-            .ok()?;
-        Some(serde_json::from_slice(&bytes).unwrap())
+        record(&self.aws, name)
     }
 
     /// Every record fits its schema, and nothing is marked as open that is not.
@@ -217,7 +265,7 @@ impl World {
 
     /// The markers of what is open.
     pub fn open(&self) -> Vec<String> {
-        self.aws.store().keys(ARTIFACTS, "records/open/").unwrap()
+        open_markers(&self.aws)
     }
 
     /// The revision's object of a drop's only target.
@@ -230,24 +278,7 @@ impl World {
 
     /// Starts a deployment that is none of ours.
     pub fn foreign_deployment(&self) -> String {
-        let key = "by-hand.zip";
-        let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
-        self.aws
-            .store()
-            .put(REVISIONS, key, body, Attributes::default())
-            .unwrap();
-        let revision = json!({ "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } });
-        let call =
-            |operation: &str, input: Value| self.aws.codedeploy().call(operation, &input).unwrap();
-        call(
-            "RegisterApplicationRevision",
-            json!({ "applicationName": "shop", "revision": revision }),
-        );
-        let answer = call(
-            "CreateDeployment",
-            json!({ "applicationName": "shop", "deploymentGroupName": "production", "revision": revision, "description": "by hand" }),
-        );
-        answer["deploymentId"].as_str().unwrap().to_owned()
+        foreign_deployment(&self.aws, "shop")
     }
 
     /// Deployments whose description carries one of our tokens.

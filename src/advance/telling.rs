@@ -6,7 +6,7 @@ use super::{Conductor, GroupName};
 use crate::deployment::{CodeDeploy, DeploymentId};
 use crate::fault::Retry;
 use crate::records::drop::{DropId, DropStatus};
-use crate::records::group::{Announcement, Ticket};
+use crate::records::group::{Announcement, Group, Running, Ticket};
 use crate::records::{Change, DocumentStore};
 
 impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
@@ -43,47 +43,49 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 deployment_id = end.deployment_id.as_ref().map(DeploymentId::as_str), "drop ended"
             );
         }
-        self.change(name, |group| group.announced(announcements))
+        self.apply(name, |group| group.announced(announcements))
             .await?;
         Ok(())
     }
 
-    /// Writes into a drop's document that its build waits, where it does.
+    /// How far a drop has come in a group by the group's document, where it is there under way. That it waits
+    /// is written into its own document: nobody else tells of a group that was known to be busy, so that
+    /// CodeDeploy was not even asked.
     ///
     /// # Errors
-    /// AWS trouble.
-    pub async fn tell_waiting(&self, name: &GroupName, drop_id: &DropId) -> Result<(), Retry> {
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        let ticket = group
-            .iter()
-            .flat_map(|group| &group.waiting)
-            .find(|ticket| ticket.drop.drop_id == *drop_id);
-        match ticket {
-            Some(ticket) => self.tell_progress(ticket, DropStatus::Waiting, None).await,
-            None => Ok(()),
+    /// AWS trouble, or too much contention.
+    pub async fn tell_turn(
+        &self,
+        group: &Group,
+        drop_id: &DropId,
+    ) -> Result<Option<DropStatus>, Retry> {
+        let is_its = |ticket: &&Ticket| ticket.drop.drop_id == *drop_id;
+        if let Some(ticket) = group.waiting.iter().find(is_its) {
+            return self.tell_progress(ticket, DropStatus::Waiting, None).await;
         }
+        let running = group.running.as_ref().and_then(Running::ticket);
+        Ok(running.filter(is_its).map(|_| DropStatus::Deploying))
     }
 
-    /// Writes a drop's way through the queue into its document, unless that tells more already.
+    /// Writes a drop's way through the queue into its document, unless that tells more already; gives its
+    /// status as it is then.
     pub(super) async fn tell_progress(
         &self,
         ticket: &Ticket,
         status: DropStatus,
         deployment_id: Option<&DeploymentId>,
-    ) -> Result<(), Retry> {
+    ) -> Result<Option<DropStatus>, Retry> {
         let now = Timestamp::now();
         let request = &ticket.request;
         self.records
             .update_drop(&ticket.drop.staged_key, |drop| {
                 let Some(mut drop) = drop.filter(|drop| drop.drop_id == ticket.drop.drop_id) else {
-                    return Change::Keep(());
+                    return Change::Keep(None);
                 };
+                let before = drop.status;
                 let Some(target) = drop.target_mut(&request.application, &request.deployment_group)
                 else {
-                    return Change::Keep(());
+                    return Change::Keep(Some(before));
                 };
                 let id_is_news =
                     deployment_id.is_some() && target.deployment_id.as_ref() != deployment_id;
@@ -91,7 +93,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                     && target.deployment_id.is_none()
                     && target.status != status;
                 if !id_is_news && !status_is_news {
-                    return Change::Keep(());
+                    return Change::Keep(Some(before));
                 }
                 if id_is_news {
                     target.deployment_id = deployment_id.cloned();
@@ -102,7 +104,8 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 target.updated_at = now;
                 drop.updated_at = now;
                 drop.conclude();
-                Change::Write(drop, ())
+                let status = drop.status;
+                Change::Write(drop, Some(status))
             })
             .await
     }
