@@ -18,7 +18,7 @@ use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::advance::{GroupName, Invocation};
+use crate::advance::{Conductor, GroupName, Invocation, Seen};
 use crate::archive::Limits;
 use crate::configuration::Configuration;
 use crate::decision::{Decision, Subject, seconds_from};
@@ -80,6 +80,9 @@ struct Found {
     key: ObjectKey,
     head: ObjectHead,
 }
+
+/// A group in which a drop has its turn, and its document where it was just read or written.
+type Turn = (GroupName, Option<Seen>);
 
 /// What the claim on a drop found.
 enum Claim {
@@ -301,14 +304,16 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     async fn claim(&self, artifact: Artifact, build: Build) -> Result<Claim, Retry> {
         let staged_key = artifact.object.key.as_str().to_owned();
         let fresh = Drop::claimed(artifact, build, Timestamp::now());
-        if let Some(known) = self.records.drop(&staged_key).await?
-            && known.drop_id == fresh.drop_id
-            && known.status.is_terminal()
-            && !known.is_abandoned()
-        {
-            // Whoever ended it may have died before the mark was taken away.
-            self.records.close_drop(&fresh.drop_id).await?;
-            return Ok(Claim::Ended(known.status));
+        let known = self.records.drop(&staged_key).await?;
+        match known.filter(|known| known.drop_id == fresh.drop_id && !known.is_abandoned()) {
+            Some(known) if known.status.is_terminal() => {
+                // Whoever ended it may have died before the mark was taken away.
+                self.records.close_drop(&fresh.drop_id).await?;
+                return Ok(Claim::Ended(known.status));
+            }
+            // It was marked as open before it was written.
+            Some(known) => return Ok(Claim::Taken(Box::new(known))),
+            None => {}
         }
         self.records.open_drop(&fresh.drop_id, &staged_key).await?;
         let claim = self
@@ -360,6 +365,9 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         if build_findings.iter().any(Finding::refuses) {
             return Err(Fault::Reject(build_findings));
         }
+        if let Some(turns) = self.turns_under_way(drop).await? {
+            return Ok(self.take_turns(drop, turns, invocation).await?);
+        }
         let judged = if let Some(wish) = &wish {
             Box::new(Box::pin(self.judge_wish(drop, wish)).await?)
         } else {
@@ -375,14 +383,16 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
         self.note_targets(drop, &judged, findings).await?;
-        let mut queued = Vec::new();
+        let mut turns = Vec::new();
         for target in &judged.targets {
-            let known = drop.target(
-                &target.settings.application,
-                &target.settings.deployment_group,
-            );
+            let name = GroupName {
+                application: target.settings.application.clone(),
+                deployment_group: target.settings.deployment_group.clone(),
+                region: target.settings.region.clone(),
+            };
+            let known = drop.target(&name.application, &name.deployment_group);
             if known.is_none_or(|known| known.status.is_terminal()) {
-                queued.push((target, None));
+                turns.push((name, None));
                 continue;
             }
             let shipped = known.and_then(|known| known.revision.clone());
@@ -390,52 +400,69 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Some(revision) => revision,
                 None => Box::pin(self.ship(drop, &judged, target, invocation)).await?,
             };
-            queued.push((target, self.enqueue(drop, target, revision).await?));
+            let conductor = self.conductor(invocation);
+            let seen = self.enqueue(drop, target, revision, &conductor).await?;
+            turns.push((name, seen));
         }
-        let mut first_trouble = None;
-        for (target, group) in queued {
+        Ok(self.take_turns(drop, turns, invocation).await?)
+    }
+
+    /// The groups of a drop that has a turn in each of them already, or had one: then nothing is to be judged
+    /// or shipped any more. `None` where some group does not know of it.
+    async fn turns_under_way(&self, drop: &Drop) -> Result<Option<Vec<Turn>>, Retry> {
+        let mut turns = Vec::new();
+        for target in &drop.deployments {
             let name = GroupName {
-                application: target.settings.application.clone(),
-                deployment_group: target.settings.deployment_group.clone(),
-                region: target.settings.region.clone(),
+                application: target.application.clone(),
+                deployment_group: target.deployment_group.clone(),
+                region: target.region.clone(),
             };
+            if target.status.is_terminal() {
+                turns.push((name, None));
+                continue;
+            }
+            let group = self
+                .records
+                .group(&name.application, &name.deployment_group)
+                .await?;
+            match group.filter(|group| group.knows(&drop.drop_id)) {
+                Some(group) => turns.push((name, Some(group.into()))),
+                None => return Ok(None),
+            }
+        }
+        Ok((!turns.is_empty()).then_some(turns))
+    }
+
+    /// Advances the groups in which a drop has its turns, and lets its document say so where it waits; gives
+    /// the drop's status.
+    async fn take_turns(
+        &self,
+        drop: &Drop,
+        turns: Vec<Turn>,
+        invocation: &Invocation,
+    ) -> Result<DropStatus, Retry> {
+        let conductor = self.conductor(invocation);
+        let mut first_trouble = None;
+        let mut statuses = Vec::new();
+        for (name, seen) in turns {
             // One group's trouble is not the others'.
-            if let Err(retry) =
-                Box::pin(self.conductor(invocation).advance_from(&name, group)).await
-            {
-                first_trouble.get_or_insert(retry);
+            match Box::pin(conductor.advance_from(&name, seen)).await {
+                Ok(group) => statuses.push(conductor.tell_turn(&group, &drop.drop_id).await?),
+                Err(retry) => {
+                    first_trouble.get_or_insert(retry);
+                }
             }
         }
         if let Some(retry) = first_trouble {
-            return Err(retry.into());
+            return Err(retry);
         }
-        self.tell_waiting(drop, invocation).await?;
+        if let [Some(status)] = statuses.as_slice() {
+            return Ok(*status);
+        }
         let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
         Ok(now
             .filter(|now| now.drop_id == drop.drop_id)
             .map_or(DropStatus::Superseded, |now| now.status))
-    }
-
-    /// Lets the drop's document say so where its build waits: nobody else tells of a group that was known
-    /// to be busy, so that CodeDeploy was not even asked.
-    async fn tell_waiting(&self, drop: &Drop, invocation: &Invocation) -> Result<(), Retry> {
-        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
-        let Some(now) = now.filter(|now| now.drop_id == drop.drop_id) else {
-            return Ok(());
-        };
-        for target in &now.deployments {
-            if target.status == DropStatus::Deploying && target.deployment_id.is_none() {
-                let name = GroupName {
-                    application: target.application.clone(),
-                    deployment_group: target.deployment_group.clone(),
-                    region: target.region.clone(),
-                };
-                self.conductor(invocation)
-                    .tell_waiting(&name, &drop.drop_id)
-                    .await?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.
@@ -551,8 +578,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         })
     }
 
-    fn conductor<'a>(&'a self, invocation: &'a Invocation) -> crate::advance::Conductor<'a, D, C> {
-        crate::advance::Conductor {
+    fn conductor<'a>(&'a self, invocation: &'a Invocation) -> Conductor<'a, D, C> {
+        Conductor {
             records: &self.records,
             codedeploy: &self.codedeploy,
             invocation,

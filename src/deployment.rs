@@ -334,6 +334,9 @@ pub struct DeploymentInfo {
     pub status: DeploymentStatus,
     /// Revision, where it is one that can be named (S3 or GitHub).
     pub revision: Option<RevisionLocation>,
+    /// Whether it only restarts the application (`deploymentMode: RESTART`): it has no revision, and what is
+    /// live stays so.
+    pub is_restart: bool,
     /// Description.
     pub description: Option<String>,
     /// Who made it: `user`, `codeDeployRollback`, `autoscaling`, …

@@ -19,18 +19,21 @@ use self::dry_run::DryRun;
 use crate::advance::Invocation;
 use crate::archive::Limits;
 use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
-use crate::configuration::{Configuration, RepositoryConfig};
+use crate::configuration::Configuration;
 use crate::contents::{self, Choice, KeptEntry};
 use crate::deploy::Deploy;
 use crate::deployment::Region;
 use crate::finding::Finding;
+use crate::journal::Journal;
 use crate::key_pattern::{Build, StagingPattern};
 use crate::object::{BucketName, InvalidName, S3Prefix, SourceObject};
 use crate::records::Records;
 use crate::records::drop::{Drop, DropStatus, DropTarget};
 use crate::revision::{ObjectHead, ObjectReader};
 use crate::service_error::ServiceError;
-use crate::settings::{self, Considered, Document, Origin, Selection, SettingsKind, Target};
+use crate::settings::{
+    self, Considered, Document, Origin, RepositoryConfig, Selection, SettingsKind, Target,
+};
 
 pub use report::report;
 
@@ -154,13 +157,14 @@ pub async fn explain<R: ObjectReader>(
             settings: settings_place.clone(),
             records: place("records"),
             repository_config: question.repository_config,
+            metrics: None,
         },
         region: question.region.clone(),
         limits: Limits::default(),
     };
     let now = question.uploaded_at;
     let deadline = Timestamp::now().checked_add(24.hours()).unwrap_or(now);
-    let invocation = Invocation::begun("explain", deadline);
+    let invocation = Invocation::begun("explain", deadline, Journal::default());
     let handled = Box::pin(deploy.handle(&event(question), &invocation)).await;
     handled.map_err(|retry| ExplainError::Retried {
         message: retry.message,

@@ -18,17 +18,14 @@ use serde_json::{Value, json};
 use crate::advance::{Conductor, GroupName, Invocation};
 use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{
-    CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, DeploymentToken,
-    Region,
+    CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, Region,
 };
 use crate::fault::{Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{DeploymentStateChange, Intake, Notice, read_event};
 use crate::journal;
-use crate::records::deployment::DeploymentRecord;
 use crate::records::drop::{ABANDONED, DropStatus};
-use crate::records::group::{Group, Running};
-use crate::records::queue::End;
+use crate::records::group::Running;
 use crate::records::{Change, DocumentStore, OpenGroup, Records};
 use crate::service_error::ServiceError;
 
@@ -170,120 +167,26 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         region: &Region,
         invocation: &Invocation,
     ) -> Result<(), Retry> {
-        let now = Timestamp::now();
-        let mut news = DeploymentRecord::of(info, region, now);
-        if info.status == DeploymentStatus::Failed {
-            let known = self.records.deployment(&info.deployment_id).await?;
-            if known.is_none_or(|known| known.failures.is_empty()) {
-                news.failures = self
-                    .codedeploy
-                    .failed_targets(region, &info.deployment_id, TARGETS_MAX)
-                    .await?;
-                news.failures.truncate(FAILURES_MAX);
-            }
+        let known = self.records.deployment(&info.deployment_id).await?;
+        let mut failures = Vec::new();
+        let are_known = known.as_ref().is_some_and(|k| !k.failures.is_empty());
+        if info.status == DeploymentStatus::Failed && !are_known {
+            failures = self
+                .codedeploy
+                .failed_targets(region, &info.deployment_id, TARGETS_MAX)
+                .await?;
+            failures.truncate(FAILURES_MAX);
         }
         let name = GroupName {
             application: info.application.clone(),
             deployment_group: info.deployment_group.clone(),
             region: region.clone(),
         };
-        let token = info
-            .description
-            .as_deref()
-            .and_then(DeploymentToken::in_description);
-        // Who it belongs to stands in the group's document, and has to be read before the end removes it.
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        if let Some(group) = &group {
-            attribute(&mut news, group, token.as_ref());
+        let conductor = self.conductor(invocation);
+        if let Some(seen) = conductor.observe(&name, info, known, failures).await? {
+            Box::pin(conductor.advance_from(&name, Some(seen))).await?;
         }
-        let (record, has_ended) = self
-            .records
-            .update_deployment(&info.deployment_id, |known| {
-                let merged = match &known {
-                    Some(known) => news.clone().merged_into(known),
-                    None => news.clone(),
-                };
-                let was_over = known
-                    .as_ref()
-                    .is_some_and(|known| known.status.is_terminal());
-                let has_ended = merged.status.is_terminal() && !was_over;
-                let unchanged = known.is_some_and(|known| {
-                    DeploymentRecord {
-                        updated_at: now,
-                        ..known
-                    } == merged
-                });
-                if unchanged {
-                    Change::Keep((merged, false))
-                } else {
-                    Change::Write(merged.clone(), (merged, has_ended))
-                }
-            })
-            .await?;
-        tell(&record, has_ended, invocation);
-        self.link_rollbacks(&record, now).await?;
-        let duration_seconds = record.duration_seconds();
-        let end = info.status.is_terminal().then(|| End {
-            deployment_id: info.deployment_id.clone(),
-            status: info.status,
-            revision: record.revision.clone(),
-            creator: record.creator.clone(),
-            ended_at: record.times.completed_at.unwrap_or(now),
-            duration_seconds,
-            error: record.error.clone(),
-            failures: record.failures.clone(),
-        });
-        let is_known = group.as_ref().is_some_and(|group| {
-            let running = group.running.as_ref();
-            running.and_then(Running::deployment_id) == Some(&info.deployment_id)
-        });
-        if end.is_none() && is_known {
-            return Ok(());
-        }
-        let (group, ()) = self
-            .records
-            .update_group(&name.application, &name.deployment_group, region, |group| {
-                let mut changed = false;
-                if let Some(token) = &token {
-                    changed |= group.created(token, &info.deployment_id, now);
-                }
-                match &end {
-                    Some(end) => changed |= group.ended(end),
-                    None if !changed => changed = group.occupied(&info.deployment_id, now),
-                    None => {}
-                }
-                (changed, ())
-            })
-            .await?;
-        Box::pin(self.conductor(invocation).advance_from(&name, Some(group))).await
-    }
-
-    /// Links a rollback to what it rolls back, and back.
-    async fn link_rollbacks(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Retry> {
-        let Some(rolled_back) = record
-            .rollback
-            .as_ref()
-            .and_then(|rollback| rollback.rolls_back.clone())
-        else {
-            return Ok(());
-        };
-        self.records
-            .update_deployment(&rolled_back, |known| match known {
-                Some(mut known) => {
-                    if known.link_rollback(&record.deployment_id) {
-                        known.updated_at = now;
-                        Change::Write(known, ())
-                    } else {
-                        Change::Keep(())
-                    }
-                }
-                // Its own event brings it; CodeDeploy tells this link from the other side too.
-                None => Change::Keep(()),
-            })
-            .await
+        Ok(())
     }
 
     /// Settles what no event told: every open group, and drops that nobody works on any more.
@@ -368,65 +271,56 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                             return self.observe(&info, &name.region, invocation).await;
                         }
                     }
-                    None => self.settle_unnamed(&name, now).await?,
+                    None => return self.settle_unnamed(&name, invocation).await,
                 }
             }
             Some(Running::Intended { .. }) | None => {}
         }
-        Box::pin(self.conductor(invocation).advance(&name)).await?;
-        self.settle_found(&name, group.running.as_ref(), invocation)
-            .await
-    }
-
-    /// A deployment that was found for an intent may have ended long ago, with its event lost too.
-    async fn settle_found(
-        &self,
-        name: &GroupName,
-        before: Option<&Running>,
-        invocation: &Invocation,
-    ) -> Result<(), Retry> {
-        if !matches!(before, Some(Running::Intended { .. })) {
-            return Ok(());
+        let was_intended = matches!(group.running, Some(Running::Intended { .. }));
+        let conductor = self.conductor(invocation);
+        let now = Box::pin(conductor.advance_from(&name, Some(group.into()))).await?;
+        match now.running {
+            // A deployment that was found for an intent may have ended long ago, with its event lost too.
+            Some(Running::Deploying { deployment_id, .. }) if was_intended => {
+                let info = self
+                    .codedeploy
+                    .deployment(&name.region, &deployment_id)
+                    .await?;
+                if info.status.is_terminal() {
+                    self.observe(&info, &name.region, invocation).await?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        let Some(Running::Deploying { deployment_id, .. }) = group.and_then(|group| group.running)
-        else {
-            return Ok(());
-        };
-        let info = self
-            .codedeploy
-            .deployment(&name.region, &deployment_id)
-            .await?;
-        if info.status.is_terminal() {
-            self.observe(&info, &name.region, invocation).await?;
-        }
-        Ok(())
     }
 
     /// A group that was busy with a deployment that CodeDeploy did not name.
-    async fn settle_unnamed(&self, name: &GroupName, now: Timestamp) -> Result<(), Retry> {
+    async fn settle_unnamed(&self, name: &GroupName, invocation: &Invocation) -> Result<(), Retry> {
         let last = self
             .codedeploy
             .deployment_group(&name.region, &name.application, &name.deployment_group)
             .await?
             .last_attempted;
-        self.records
-            .update_group(
-                &name.application,
-                &name.deployment_group,
-                &name.region,
-                |group| {
-                    let changed = match &last {
-                        Some((id, status)) if !status.is_terminal() => group.occupied(id, now),
-                        _ => group.vacated(None),
-                    };
-                    (changed, ())
-                },
-            )
+        let last = match last {
+            Some((id, status)) if status.is_terminal() => {
+                let ended = self.codedeploy.deployment(&name.region, &id).await?;
+                return self.observe(&ended, &name.region, invocation).await;
+            }
+            Some((id, _)) => Some(id),
+            None => None,
+        };
+        let conductor = self.conductor(invocation);
+        let (seen, ()) = conductor
+            .change(name, |group| {
+                let changed = match &last {
+                    Some(id) => group.occupied(id, Timestamp::now()),
+                    None => group.vacated(None),
+                };
+                (changed, ())
+            })
             .await?;
+        Box::pin(conductor.advance_from(name, Some(seen))).await?;
         Ok(())
     }
 
@@ -510,60 +404,4 @@ fn ignored(invocation: &Invocation, reason: &str) -> Value {
 
 fn is_older(marker: &OpenGroup, now: Timestamp) -> bool {
     now.duration_since(marker.since) > MARKER_LEFT_OVER_AFTER
-}
-
-/// Logs and counts what was recorded of a deployment, and keeps its end for the answer.
-fn tell(record: &DeploymentRecord, has_ended: bool, invocation: &Invocation) {
-    let subject = Subject {
-        build: record.build.as_ref(),
-        ..record
-            .drop
-            .as_ref()
-            .map(Subject::of_reference)
-            .unwrap_or_default()
-    }
-    .in_group(&record.application, &record.deployment_group)
-    .by_deployment(Some(&record.deployment_id));
-    let decision = Decision::DeploymentRecorded {
-        status: record.status,
-        has_ended: has_ended && record.drop.is_some(),
-        error_code: record.error.as_ref().map(|error| error.code.as_str()),
-    };
-    invocation.journal.tell(&subject, &decision);
-    if record.status.is_terminal() {
-        // Also where it was recorded before: the answer of that time may not have come through.
-        invocation.journal.outcome(json!({
-            "deployment_id": record.deployment_id,
-            "application": record.application,
-            "deployment_group": record.deployment_group,
-            "region": record.region,
-            "status": record.status,
-            "build": record.build,
-            "drop": record.drop,
-            "creator": record.creator,
-            "error": record.error,
-        }));
-    }
-}
-
-/// Says which build a deployment is of: by its token, else by its revision among the group's outcomes.
-fn attribute(news: &mut DeploymentRecord, group: &Group, token: Option<&DeploymentToken>) {
-    let mut tickets = group
-        .running
-        .iter()
-        .filter_map(Running::ticket)
-        .chain(&group.waiting);
-    if let Some(ticket) = tickets.find(|ticket| Some(&ticket.token) == token) {
-        news.build = Some(ticket.build.clone());
-        news.drop = Some(ticket.drop.clone());
-        return;
-    }
-    if news.revision.is_some()
-        && let Some(outcome) = group
-            .outcomes
-            .iter()
-            .find(|outcome| outcome.revision == news.revision)
-    {
-        news.build.clone_from(&outcome.build);
-    }
 }

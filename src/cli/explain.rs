@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use stagedrop::aws::Aws;
-use stagedrop::configuration::{self, RepositoryConfig};
+use stagedrop::configuration;
 use stagedrop::deployment::Region;
 use stagedrop::explain::{ExplainError, Explanation, Question, explain, report};
 use stagedrop::key_pattern::{Build, StagingPattern};
@@ -14,6 +14,7 @@ use stagedrop::object::{BucketName, ObjectKey, SourceObject};
 use stagedrop::records::DocumentStore;
 use stagedrop::records::drop::DropStatus;
 use stagedrop::revision::ObjectStore;
+use stagedrop::settings::RepositoryConfig;
 
 use super::local_file::LocalFile;
 use super::voice::{BAD, GOOD, Trouble, WARN, outln, print_json};
