@@ -74,9 +74,14 @@ impl Moto {
         let authorization = format!(
             "AWS4-HMAC-SHA256 Credential=owner/20260101/us-east-1/{service}/aws4_request, SignedHeaders=host, Signature=00"
         );
+        // A body that calls itself a form is read as one, also by S3.
+        let content_type = match service {
+            "iam" => "application/x-www-form-urlencoded",
+            _ => "application/octet-stream",
+        };
         let headers = [
             ("authorization", authorization.as_str()),
-            ("content-type", "application/x-www-form-urlencoded"),
+            ("content-type", content_type),
         ];
         let url = format!("{}{path}", self.endpoint);
         let answer = http(method, &url, &headers, body.as_bytes()).await.unwrap();

@@ -47,7 +47,7 @@ pub(crate) fn read_json(path: impl Into<PathBuf>) -> Value {
 }
 
 /// YAML with CloudFormation's short forms as JSON with the long ones.
-fn long_form(node: &Node) -> Value {
+pub(crate) fn long_form(node: &Node) -> Value {
     let value = match &node.value {
         yaml::Value::Scalar { text, .. } => json!(text),
         yaml::Value::Sequence(items) => items.iter().map(long_form).collect(),
@@ -268,7 +268,11 @@ pub(crate) fn texts(value: &Value) -> Vec<&str> {
 
 /// Whether an EventBridge pattern lets an event through (literals and `prefix`, which is all that
 /// the template uses).
-fn lets_through(pattern: &Value, event: &Value) -> bool {
+pub(crate) fn lets_through(pattern: &Value, event: &Value) -> bool {
+    // Of a list it is enough that one item fits.
+    if let Value::Array(items) = event {
+        return items.iter().any(|item| lets_through(pattern, item));
+    }
     match pattern {
         Value::Object(fields) => fields
             .iter()
@@ -632,7 +636,7 @@ fn dashboard_and_alarms_name_metrics_that_the_functions_write() {
                 shown.insert(name.to_owned());
             } else if let Some(search) = metric[0]["expression"].as_str() {
                 assert!(search.contains(&format!(
-                    "'{{{namespace},Code}} MetricName=\"RefusedBundles\"'"
+                    "'{{\"{namespace}\",Code}} MetricName=\"RefusedBundles\"'"
                 )));
                 shown.insert("RefusedBundles".to_owned());
             }
