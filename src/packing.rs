@@ -160,7 +160,7 @@ impl MemberTime {
         let field = |value: i8| u32::from(value.unsigned_abs());
         let date = years << 9 | field(civil.month()) << 5 | field(civil.day());
         let clock =
-            field(civil.hour()) << 11 | field(civil.minute()) << 5 | field(civil.second()) / 2;
+            field(civil.hour()) << 11 | field(civil.minute()) << 5 | (field(civil.second()) / 2);
         Self {
             dos: date << 16 | clock,
             seconds: i32::try_from(seconds).ok(),
