@@ -20,7 +20,7 @@ pub fn state_lines(group: &Group, now: Timestamp) -> Vec<Line> {
         "live",
         match &group.live {
             Some(live) => format!(
-                "{}, since {} ago, deployment {}",
+                "{}, for {}, deployment {}",
                 build_text(live.build.as_ref()),
                 age(live.since, now),
                 live.deployment_id
@@ -55,12 +55,12 @@ pub fn outcome_lines(group: &Group, shown_max: usize) -> Vec<Line> {
     for outcome in group.outcomes.iter().take(shown_max) {
         lines.push(outcome_line(outcome));
         if let Some(reason) = &outcome.reason {
-            let reason: String = reason
-                .chars()
-                .filter(|c| !c.is_control())
-                .take(REASON_CHARS_MAX)
-                .collect();
-            lines.push(line(Tone::Plain, "", reason));
+            let mut readable = reason.chars().filter(|c| !c.is_control());
+            let mut shown: String = readable.by_ref().take(REASON_CHARS_MAX).collect();
+            if readable.next().is_some() {
+                shown.push('…');
+            }
+            lines.push(line(Tone::Plain, "", shown));
         }
     }
     lines
@@ -107,7 +107,7 @@ fn outcome_line(outcome: &Outcome) -> Line {
 fn running_text(running: &Running, now: Timestamp) -> String {
     match running {
         Running::Intended { ticket, since, .. } => format!(
-            "{}, being asked for since {}",
+            "{}, asked for {} ago",
             build_text(Some(&ticket.build)),
             age(*since, now)
         ),
@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "live build 46, branch master, commit 3f2c1a9, by alice, since 2 h ago, deployment d-ABC",
+                "live build 46, branch master, commit 3f2c1a9, by alice, for 2 h, deployment d-ABC",
                 "running somebody else's, for 90 s",
             ]
         );

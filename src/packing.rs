@@ -158,11 +158,12 @@ impl MemberTime {
             return Self::EARLIEST;
         }
         let field = |value: i8| u32::from(value.unsigned_abs());
-        let date = years << 9 | field(civil.month()) << 5 | field(civil.day());
-        let clock =
-            field(civil.hour()) << 11 | field(civil.minute()) << 5 | (field(civil.second()) / 2);
+        let date = (years << 9) | (field(civil.month()) << 5) | field(civil.day());
+        let clock = (field(civil.hour()) << 11)
+            | (field(civil.minute()) << 5)
+            | (field(civil.second()) / 2);
         Self {
-            dos: date << 16 | clock,
+            dos: (date << 16) | clock,
             seconds: i32::try_from(seconds).ok(),
         }
     }
@@ -570,7 +571,7 @@ fn write_directory_header(
     put_16(out, 0);
     put_16(out, 0);
     put_16(out, 0);
-    put_32(out, (type_bits | (listed.mode & 0o7777)) << 16 | dos_bits);
+    put_32(out, ((type_bits | (listed.mode & 0o7777)) << 16) | dos_bits);
     put_32(out, offset);
     out.extend_from_slice(&listed.name);
     out.extend_from_slice(&extra);

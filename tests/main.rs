@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod codes;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod corpus;

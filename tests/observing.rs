@@ -205,8 +205,8 @@ async fn builds_that_wait_are_counted_by_the_schedule() {
     let found = metrics(&world);
     assert_eq!(sum(&found, "WaitingBuilds", ""), 2, "{found:#?}");
     let waits = decisions(&world);
-    let settled = waits.iter().filter(|(name, _)| name == "settled");
-    assert_eq!(settled.last().unwrap().1["waiting"], 2);
+    let mut settled = waits.iter().filter(|(name, _)| name == "settled");
+    assert_eq!(settled.next_back().unwrap().1["waiting"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,7 +114,7 @@ pub async fn run_functions_told(
     lines: Lines,
 ) -> Functions {
     let spec = |name: &str, built: &str, concurrency| {
-        let mut spec = FunctionSpec::new(name, &program(name, built));
+        let mut spec = FunctionSpec::new(name, program(name, built));
         spec.concurrency = concurrency;
         spec.timeout = Duration::from_secs(60);
         spec.retry_delays.clone_from(&retry_delays);

@@ -571,7 +571,9 @@ async fn send(
             Content::Folder(folder) => {
                 pack::pack(folder, time, part_bytes, &counted.packing, take).map(|_| ())
             }
-            Content::Archive { path, .. } => read_parts(path, part_bytes, &counted.packing, take),
+            Content::Archive { path, .. } => {
+                pack::read_parts(path, part_bytes, &counted.packing, take)
+            }
         }
     });
     let source = async {
@@ -585,27 +587,4 @@ async fn send(
     let sent = upload::upload(&aws, object, parts, source, &counters.sent_bytes, interrupt).await;
     progress.end();
     Ok((sent?, counters.sent_bytes.load(Ordering::Relaxed)))
-}
-
-/// An archive as it lies there, in parts.
-fn read_parts(
-    path: &Path,
-    part_bytes: usize,
-    packing: &pack::Packing,
-    mut take: impl FnMut(Bytes) -> Result<(), Abandoned>,
-) -> Result<(), PackTrouble> {
-    let trouble = |error: std::io::Error| PackTrouble::Trouble(Trouble::with_file(path, &error));
-    let mut file = File::open(path).map_err(trouble)?;
-    loop {
-        let mut part = Vec::with_capacity(part_bytes);
-        let read = (&mut file)
-            .take(part_bytes as u64)
-            .read_to_end(&mut part)
-            .map_err(trouble)?;
-        if read == 0 {
-            return Ok(());
-        }
-        packing.raw_bytes.fetch_add(read as u64, Ordering::Relaxed);
-        take(part.into()).map_err(|Abandoned| PackTrouble::Abandoned)?;
-    }
 }

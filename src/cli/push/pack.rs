@@ -7,7 +7,9 @@
 //! ```
 
 use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -254,5 +256,28 @@ fn carry_out(folder: &Folder, job: &Job, packer: &mut Packer) -> Result<Done, Tr
                 is_last: *is_last,
             })
         }
+    }
+}
+
+/// An archive as it lies there, in parts.
+pub fn read_parts(
+    path: &Path,
+    part_bytes: usize,
+    packing: &Packing,
+    mut take: impl FnMut(Bytes) -> Result<(), Abandoned>,
+) -> Result<(), PackTrouble> {
+    let trouble = |error: std::io::Error| PackTrouble::Trouble(Trouble::with_file(path, &error));
+    let mut file = File::open(path).map_err(trouble)?;
+    loop {
+        let mut part = Vec::with_capacity(part_bytes);
+        let read = (&mut file)
+            .take(part_bytes as u64)
+            .read_to_end(&mut part)
+            .map_err(trouble)?;
+        if read == 0 {
+            return Ok(());
+        }
+        packing.raw_bytes.fetch_add(read as u64, Ordering::Relaxed);
+        take(part.into()).map_err(|Abandoned| PackTrouble::Abandoned)?;
     }
 }
