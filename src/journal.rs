@@ -55,6 +55,12 @@ impl Journal {
         }
     }
 
+    /// Whether there are any.
+    pub fn has_outcomes(&self) -> bool {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        !outcomes.is_empty()
+    }
+
     /// What was kept.
     pub fn take_outcomes(&self) -> Vec<Value> {
         std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
