@@ -178,6 +178,16 @@ pub fn given_back(retry: &Retry) {
     );
 }
 
+/// Logs why the function does not start; the message may have several lines.
+pub fn not_started(error_type: &str, message: &str) {
+    tracing::error!(
+        decision = "not-started",
+        error_type,
+        error = message,
+        "function does not start"
+    );
+}
+
 /// Starts the log, in Lambda's format and at Lambda's level (`AWS_LAMBDA_LOG_FORMAT` and
 /// `AWS_LAMBDA_LOG_LEVEL`), else as text and at the level `RUST_LOG`.
 ///
