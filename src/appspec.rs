@@ -31,6 +31,11 @@ const FINDINGS_MAX: usize = 100;
 /// Characters of the AppSpec's own text that a message shows.
 const SHOWN_CHARS_MAX: usize = 80;
 
+/// Where a byte order mark stands.
+const MARK_PLACE: Place = Place { line: 1, column: 1 };
+
+const MARK_CURE: &str = "save it as UTF-8 without byte order mark (BOM)";
+
 /// What an AppSpec may cost: far more than any that a person wrote, far less than hurts.
 const LIMITS: yaml::Limits = yaml::Limits {
     bytes_max: 1 << 20,
@@ -74,9 +79,6 @@ impl AppSpec {
             findings: Vec::new(),
         };
         let content = read_content(bytes, &mut report);
-        if bytes.starts_with("\u{FEFF}".as_bytes()) {
-            report.byte_order_mark();
-        }
         match content {
             Some(content) if !report.findings.iter().any(Finding::refuses) => Ok(Self {
                 content,
@@ -109,10 +111,41 @@ fn read_content(bytes: &[u8], report: &mut Report<'_>) -> Option<Content> {
     let first = match yaml::parse_first(bytes, &LIMITS) {
         Ok(first) => first,
         Err(error) => {
+            if let (YamlError::Syntax { .. }, Some(text)) = (&error, after_mark(bytes)) {
+                match begins_bare(text) {
+                    true => report.warn_of_mark(),
+                    false => report.refuse_mark(),
+                }
+            }
             report.yaml(&error);
             return None;
         }
     };
+    let (has_mark, is_cut) = (first.has_mark, first.is_cut_by_mark);
+    let content = content_of(first, report);
+    if is_cut && report.findings.iter().any(Finding::refuses) {
+        // They are about what the agent does not get to read.
+        report.findings.clear();
+        report.refuse_mark();
+    } else if has_mark {
+        report.warn_of_mark();
+    }
+    content
+}
+
+/// The text behind a byte order mark.
+fn after_mark(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.strip_prefix("\u{FEFF}".as_bytes())
+}
+
+/// Whether a text's first line is blank or a comment, where a byte order mark does no harm.
+fn begins_bare(text: &[u8]) -> bool {
+    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next();
+    let line = line.unwrap_or_default().trim_ascii_start();
+    line.is_empty() || line.starts_with(b"#")
+}
+
+fn content_of(first: yaml::First, report: &mut Report<'_>) -> Option<Content> {
     if let Some(rest) = first.rest {
         report.warn(
             "appspec-second-document",
@@ -218,25 +251,22 @@ impl Report<'_> {
     }
 
     /// A byte order mark indents the line that it stands on: with a key there, the document ends on it.
-    fn byte_order_mark(&mut self) {
-        let place = Place { line: 1, column: 1 };
-        let cure = "save it as UTF-8 without byte order mark (BOM)";
-        if self.findings.iter().any(Finding::refuses) {
-            self.findings.clear();
-            self.refuse(
-                "appspec-encoding",
-                place,
-                "the AppSpec starts with a byte order mark, which the agent takes for an indentation of the first line",
-                cure,
-            );
-        } else {
-            self.warn(
-                "appspec-byte-order-mark",
-                place,
-                "the AppSpec starts with a byte order mark; the agent reads it only because no key stands in that line",
-                cure,
-            );
-        }
+    fn refuse_mark(&mut self) {
+        self.refuse(
+            "appspec-encoding",
+            MARK_PLACE,
+            "the AppSpec starts with a byte order mark, which the agent takes for an indentation of the first line",
+            MARK_CURE,
+        );
+    }
+
+    fn warn_of_mark(&mut self) {
+        self.warn(
+            "appspec-byte-order-mark",
+            MARK_PLACE,
+            "the AppSpec starts with a byte order mark; the agent reads it only because no key stands in that line",
+            MARK_CURE,
+        );
     }
 
     fn empty(&mut self) {

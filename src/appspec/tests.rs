@@ -304,6 +304,65 @@ fn ok_a_byte_order_mark_before_a_line_without_a_key_is_only_warned_of() {
 }
 
 #[test]
+fn err_faults_behind_a_byte_order_mark_are_told_as_they_are() {
+    for (text, codes) in [
+        // The mark stands before a comment: the agent reads on.
+        (
+            "\u{feff}# c\nversion: 0.0\nos: Linux\n",
+            &["appspec-os", "appspec-byte-order-mark"][..],
+        ),
+        (
+            "\u{feff}# c\nversion: 0.0\nos: linux\nx: [",
+            &["appspec-byte-order-mark", "appspec-syntax"],
+        ),
+        (
+            "\u{feff}{version: 0.0, os: Linux}\n",
+            &["appspec-os", "appspec-byte-order-mark"],
+        ),
+        // It ends the document after the first line.
+        ("\u{feff}version: 0.0\nos: Linux\n", &["appspec-encoding"]),
+        (
+            "\u{feff}---\nversion: 0.0\nos: linux",
+            &["appspec-encoding", "appspec-syntax"],
+        ),
+    ] {
+        let findings = read(text).unwrap_err();
+        let told: Vec<_> = findings
+            .iter()
+            .map(|finding| finding.code.as_str())
+            .collect();
+        assert_eq!(told, codes, "{text:?}");
+    }
+}
+
+#[test]
+fn err_tabs_and_directives_are_judged_by_yaml_1_1() {
+    for text in [
+        "version: 0.0\nos: linux\n\t\nfiles: []\n",
+        "version: 0.0\nos: linux\n\t# the files\nfiles: []\n",
+        "\t\nversion: 0.0\nos: linux\n",
+        "version: 0.0\nos: linux\n\t",
+        "version: 0.0\nos: linux\nhooks:\n  AfterInstall:\n    -\tlocation: s.sh\n",
+        "version: 0.0\nos: linux\nfiles:\n-\t{source: /, destination: /srv}\n",
+        "%FOO bar\n---\nversion: 0.0\nos: linux\n",
+        "%YAML 1.3\n---\nversion: 0.0\nos: linux\n",
+        "version: 0.0\nos: &a.b linux\n",
+    ] {
+        let findings = read(text).unwrap_err();
+        assert_eq!(findings[0].code, "appspec-syntax", "{text:?}");
+        assert!(findings[0].line.is_some(), "{text:?}");
+    }
+    for text in [
+        "version:\t0.0\nos: \"linux\"\t\n",
+        "{\n\t\"version\": 0.0,\n\t\"os\": \"linux\"\n}\n",
+        "version: 0.0\nos: \"linux\"#c\n",
+        "version: 0.0\nos: linux\n---\n\tx\n",
+    ] {
+        assert!(read(text).is_ok(), "{text:?}: {:?}", read(text));
+    }
+}
+
+#[test]
 fn ok_the_non_specific_tag_leaves_a_scalar_plain() {
     assert_eq!(ruby("! '0.0'"), Ok(Ruby::Float(0.0, "0.0".to_owned())));
     assert_eq!(ruby("!!int '7'"), Ok(int(7, "7")));
@@ -371,7 +430,10 @@ fn err_each_rule_of_the_agent_has_its_code() {
         ("hooks: {afterinstall: [{location: a}]}\n", "hook-unknown"),
         ("hooks: {AfterInstal: []}\n", "hook-unknown"),
         ("hooks: {BlockTraffic: [{location: a}]}\n", "hook-unknown"),
-        ("hooks: {:AfterInstall: [{location: a}]}\n", "hook-unknown"),
+        (
+            "hooks: {AfterInstall: [], \":AfterInstall\": [{location: a}]}\n",
+            "hook-unknown",
+        ),
         (
             "hooks: {AfterInstall: [{timeout: 3}]}\n",
             "hook-location-missing",
