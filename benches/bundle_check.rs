@@ -3,6 +3,7 @@
 //! Each line is a zip of 60,000 entries, and the least time of several runs in milliseconds: choosing the
 //! contents (`choose`), which repackaging needs without any check; the tree of paths (`tree`) and the rules of
 //! AppSpec and agent (`rules`), which the check adds. What it adds is held against a limit.
+//! `cargo bench --bench bundle_check -- deep` measures the shapes with `deep` in their name.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -196,8 +197,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{:<34}{:>8}{:>8}{:>8}   ms for {ENTRIES} entries",
         "", "choose", "tree", "rules"
     );
+    // Cargo itself adds an option.
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    let is_asked = |shape: &Shape| {
+        asked.is_empty() || asked.iter().any(|word| shape.what.contains(word.as_str()))
+    };
     let mut over = Vec::new();
-    for shape in shapes() {
+    for shape in shapes().into_iter().filter(is_asked) {
         let mut names = vec!["appspec.yml".to_owned()];
         names.extend((1..ENTRIES).map(&shape.names));
         let index = Index::Zip(read(&zip(&names)?)?);

@@ -7,6 +7,8 @@
 pub mod gzip;
 pub(crate) mod inflate;
 pub mod tar;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod zip;
 
 /// The archive formats taken in and written.

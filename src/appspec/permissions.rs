@@ -103,6 +103,11 @@ impl Names<'_> {
         self.pattern.is_none() && self.except.is_empty()
     }
 
+    /// The byte that all names meant end in, where the pattern tells.
+    pub fn last_byte(&self) -> Option<u8> {
+        self.pattern.as_ref()?.last_byte()
+    }
+
     /// Whether this one is; it has no `/`.
     pub fn take(&self, name: &str) -> bool {
         self.pattern.as_ref().is_none_or(|glob| glob.matches(name))
@@ -130,6 +135,10 @@ impl<'p> NameGlob<'p> {
             middle: parts.collect(),
             last,
         }
+    }
+
+    fn last_byte(&self) -> Option<u8> {
+        self.last.unwrap_or(self.first).bytes().next_back()
     }
 
     fn matches(&self, name: &str) -> bool {

@@ -887,6 +887,23 @@ proptest! {
     }
 
     #[test]
+    fn ok_a_name_that_a_pattern_means_ends_in_the_patterns_last_byte(
+        pattern in "[ab*é]{0,4}", name in "[abé]{0,4}",
+    ) {
+        let text = format!(
+            "version: 0.0\nos: linux\nfiles: [{{source: /, destination: /a}}]\n\
+             permissions: [{{object: /a, pattern: \"{pattern}\"}}]\n"
+        );
+        let appspec = AppSpec::read(text.as_bytes(), "a").unwrap();
+        let names = appspec.server().unwrap().permissions[0].names();
+        if let Some(last) = names.last_byte()
+            && names.take(&name)
+        {
+            prop_assert_eq!(name.bytes().next_back(), Some(last));
+        }
+    }
+
+    #[test]
     fn ok_any_values_in_the_known_keys_are_read_or_refused(
         key in prop_oneof![
             Just("files"), Just("hooks"), Just("permissions"), Just("version"), Just("Resources"),

@@ -205,8 +205,9 @@ struct Cover {
     item: usize,
     /// Their object is above: they meet everything here, whatever its name.
     above: Vec<usize>,
-    /// Their object is this folder: patterns look at names in it.
-    here: Vec<usize>,
+    /// Their object is this folder: patterns look at names in it. By the byte that the names they mean
+    /// end in, those that do not tell first.
+    here: Vec<(Option<u8>, usize)>,
 }
 
 /// What is known of a folder, shared by all below it that have nothing of their own.
@@ -215,6 +216,8 @@ struct State {
     covers: Vec<Cover>,
     /// The folders below.
     below: Option<usize>,
+    /// Whether names make no difference: one path shows what all of its kind would.
+    is_for_any_name: bool,
     /// Whether files, and directories, have been looked at where names make no difference.
     is_settled: [bool; 2],
 }
@@ -283,7 +286,10 @@ impl<'f, 'p> Meetings<'f, 'p> {
         let mut sources = Marks::new(bundle, sources);
         let objects = objects.iter();
         let mut objects = Marks::new(bundle, objects.map(|(path, mark)| (path.as_bytes(), *mark)));
-        self.states.push(State::default());
+        self.states.push(State {
+            is_for_any_name: true,
+            ..State::default()
+        });
         let at_top: Vec<usize> = sources.at_top().collect();
         let met_at_top: Vec<(usize, usize)> = objects.at_top().collect();
         let top = self.state(0, &at_top, &met_at_top)?;
@@ -338,8 +344,15 @@ impl<'f, 'p> Meetings<'f, 'p> {
         }
         for (item, folder) in found {
             if let Some(cover) = covers.iter_mut().find(|cover| cover.item == *item) {
-                cover.here.push(*folder);
+                let last_byte = self
+                    .folders
+                    .get(*folder)
+                    .and_then(|folder| folder.names.last_byte());
+                cover.here.push((last_byte, *folder));
             }
+        }
+        for cover in &mut covers {
+            cover.here.sort_unstable();
         }
         self.push(covers)
     }
@@ -357,7 +370,7 @@ impl<'f, 'p> Meetings<'f, 'p> {
         }
         let mut covers = state.covers.clone();
         for cover in &mut covers {
-            for number in std::mem::take(&mut cover.here) {
+            for (_, number) in std::mem::take(&mut cover.here) {
                 if self.meets_all_below(number) {
                     cover.above.push(number);
                 }
@@ -373,10 +386,29 @@ impl<'f, 'p> Meetings<'f, 'p> {
     fn push(&mut self, covers: Vec<Cover>) -> Result<usize, TooMuch> {
         spend(&mut self.budget, covers.iter().map(Cover::len).sum())?;
         self.states.push(State {
+            is_for_any_name: covers.iter().all(|cover| self.is_for_any_name(cover)),
             covers,
             ..State::default()
         });
         Ok(self.states.len().saturating_sub(1))
+    }
+
+    /// Whether what is met does not depend on names.
+    fn is_for_any_name(&self, cover: &Cover) -> bool {
+        let runs_none = |number: &usize| {
+            let folder = self.folders.get(*number);
+            folder.is_none_or(|folder| !runs_commands(folder.permission))
+        };
+        let takes_all = |number: &usize| {
+            let folder = self.folders.get(*number);
+            folder.is_some_and(|folder| folder.names.take_all())
+        };
+        cover.above.iter().all(runs_none)
+            && cover
+                .here
+                .iter()
+                .map(|(_, number)| number)
+                .all(|number| runs_none(number) && takes_all(number))
     }
 
     /// Whether an item meets everything in the folders below its object.
@@ -413,20 +445,8 @@ impl<'f, 'p> Meetings<'f, 'p> {
         if *is_settled {
             return Ok(());
         }
+        *is_settled = state.is_for_any_name;
         let folders = self.folders;
-        let names_matter = |number: &usize| {
-            folders
-                .get(*number)
-                .is_some_and(|folder| runs_commands(folder.permission))
-        };
-        let picks_names = |number: &usize| {
-            let folder = folders.get(*number);
-            folder.is_some_and(|folder| !folder.names.take_all())
-        };
-        *is_settled = state.covers.iter().all(|cover| {
-            let mut all = cover.above.iter().chain(&cover.here);
-            !all.any(names_matter) && !cover.here.iter().any(picks_names)
-        });
         let covers = std::mem::take(&mut state.covers);
         let mut met = std::mem::take(&mut self.met);
         let name = std::str::from_utf8(row.name).unwrap_or_default();
@@ -441,7 +461,7 @@ impl<'f, 'p> Meetings<'f, 'p> {
                 })
             };
             let above = cover.above.iter().filter(|number| is_met(number, false));
-            let here = cover.here.iter().filter(|number| is_met(number, true));
+            let here = cover.here_for(name).filter(|number| is_met(number, true));
             met.clear();
             met.extend(above.chain(here));
             met.sort_unstable();
@@ -489,6 +509,19 @@ impl<'f, 'p> Meetings<'f, 'p> {
 impl Cover {
     fn len(&self) -> usize {
         self.above.len().saturating_add(self.here.len())
+    }
+
+    /// Of the items whose object is this folder, those that may mean a name.
+    fn here_for(&self, name: &str) -> impl Iterator<Item = &usize> {
+        let ending = |byte: Option<u8>| {
+            let begin = self.here.partition_point(|(other, _)| *other < byte);
+            let rest = self.here.get(begin..).unwrap_or_default();
+            rest.iter().take_while(move |(other, _)| *other == byte)
+        };
+        let last = name.as_bytes().last().copied();
+        // An empty name, which none has, would be asked about twice.
+        let of_last = last.into_iter().flat_map(move |last| ending(Some(last)));
+        ending(None).chain(of_last).map(|(_, number)| number)
     }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind};
+use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind, testing};
 use crate::contents::{Choice, choose_contents};
 use crate::finding::{Severity, codes};
 
@@ -34,22 +34,10 @@ impl<'a> Archive<'a> {
     }
 
     fn add(&mut self, name: &'a str) -> &mut Entry<'a> {
-        let kind = if name.ends_with('/') {
-            EntryKind::Directory
-        } else {
-            EntryKind::File
-        };
         self.entries.push(Entry {
-            name: name.as_bytes(),
-            kind,
-            mode: Some(0o644),
-            size: 0,
-            stored_size: 0,
             compression: Compression::Deflated,
-            encrypted: false,
             crc32: Some(0),
-            link_target: None,
-            modified_seconds: None,
+            ..testing::named(name)
         });
         self.entries.last_mut().unwrap()
     }
@@ -739,16 +727,8 @@ impl Entries for Crowd {
         let end = *self.ends.get(at)?;
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         Some(Entry {
-            name: &self.names[begin..end],
-            kind: EntryKind::File,
             mode: None,
-            size: 0,
-            stored_size: 0,
-            compression: Compression::Stored,
-            encrypted: false,
-            crc32: None,
-            link_target: None,
-            modified_seconds: None,
+            ..testing::entry(&self.names[begin..end], EntryKind::File)
         })
     }
 }

@@ -275,21 +275,13 @@ pub fn shown(name: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::Compression;
+    use crate::archive::testing;
     use proptest::prelude::*;
 
     fn entry(name: &[u8], kind: EntryKind, mode: Option<u32>) -> Entry<'_> {
         Entry {
-            name,
-            kind,
             mode,
-            size: 0,
-            stored_size: 0,
-            compression: Compression::Stored,
-            encrypted: false,
-            crc32: None,
-            link_target: None,
-            modified_seconds: None,
+            ..testing::entry(name, kind)
         }
     }
 

@@ -2,28 +2,8 @@ use globset::{Glob, GlobSetBuilder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::archive::Compression;
+use crate::archive::testing::named as entry;
 use crate::finding::Severity;
-
-fn entry(name: &str) -> Entry<'_> {
-    let kind = if name.ends_with('/') {
-        EntryKind::Directory
-    } else {
-        EntryKind::File
-    };
-    Entry {
-        name: name.as_bytes(),
-        kind,
-        mode: Some(0o644),
-        size: 0,
-        stored_size: 0,
-        compression: Compression::Stored,
-        encrypted: false,
-        crc32: None,
-        link_target: None,
-        modified_seconds: None,
-    }
-}
 
 fn globs(patterns: &[&str]) -> GlobSet {
     let mut builder = GlobSetBuilder::new();

@@ -55,13 +55,30 @@ impl<T> Trail<T> {
 
     /// Back to the deepest folder that is above `path` too.
     fn leave(&mut self, path: &[u8]) {
-        let same = self.folder.iter().zip(path).take_while(|(a, b)| a == b);
-        let shared = same.count();
+        let shared = shared_length(&self.folder, path);
         while self.known.pop_if(|(end, _)| *end >= shared).is_some() {}
         let open = self.known.last();
         self.folder
             .truncate(open.map_or(0, |(end, _)| end.saturating_add(1)));
     }
+}
+
+/// How many bytes two paths have in common at their beginning, counted in words while they last.
+fn shared_length(one: &[u8], other: &[u8]) -> usize {
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let mut shared = 0_usize;
+    for (one, other) in words {
+        let differing = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
+        if differing != 0 {
+            return shared.saturating_add(differing.trailing_zeros() as usize / 8);
+        }
+        shared = shared.saturating_add(8);
+    }
+    let rest = |path: &'_ [u8]| path.get(shared..).unwrap_or_default().len();
+    let left = rest(one).min(rest(other));
+    let is_same = |at: &usize| one.get(*at) == other.get(*at);
+    let end = shared.saturating_add(left);
+    shared.saturating_add((shared..end).take_while(is_same).count())
 }
 
 fn slash_after(path: &[u8], from: usize) -> Option<usize> {
@@ -97,6 +114,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn ok_shared_bytes_are_those_before_the_first_that_differs(
+            same in "[ab]{0,20}", one in "[ab]{0,20}", other in "[ab]{0,20}",
+        ) {
+            let (one, other) = (format!("{same}{one}"), format!("{same}{other}"));
+            let pairs = one.bytes().zip(other.bytes());
+            let expected = pairs.take_while(|(one, other)| one == other).count();
+            prop_assert_eq!(shared_length(one.as_bytes(), other.as_bytes()), expected);
+        }
+
         #[test]
         fn ok_a_folder_is_known_as_if_walked_to_from_the_top(
             paths in proptest::collection::vec("[ab]{1,2}(/[ab]{1,2}){0,4}", 1..12),
