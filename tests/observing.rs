@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use stagedrop::local::Options;
 use stagedrop::metrics::METRICS;
+use stagedrop::yaml;
 
 use crate::support::{
     COMMIT, World, application, automatic, broken_application, bundle, by_hand, staged_key,
 };
+use crate::template::{lets_through, long_form, root};
 
 const ON_AWS: [(&str, &str); 3] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
@@ -335,7 +337,9 @@ async fn a_failure_is_logged_once_with_the_type_that_alarms_match() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_tells_ended_deployments_for_whom_it_is_sent_on_to() {
     let world = World::start(by_hand()).await;
-    world.drop_build(1, application(1)).await;
+    let metadata = [("repository", "acme/shop"), ("author", "alice")];
+    world.put_with(&staged_key(1), application(1), &metadata);
+    world.aws.quiet().await;
     let id = world.our_deployments().remove(0);
     world.aws.codedeploy().run(&id, std::time::Duration::ZERO);
     world.aws.settled().await;
@@ -356,6 +360,44 @@ async fn the_answer_tells_ended_deployments_for_whom_it_is_sent_on_to() {
     }
     assert_eq!(outcome["build"]["commit"], COMMIT, "{answer:#}");
     assert_eq!(outcome["drop"]["staged_key"], staged_key(1).as_str());
+    // The example's rules find what they send on.
+    let text = std::fs::read(root().join("examples/outcomes-onward.yaml")).unwrap();
+    let documents = yaml::parse(&text, &yaml::Limits::default()).unwrap();
+    let example = long_form(&documents[0]);
+    let sent = json!({ "detail": { "responsePayload": answer } });
+    for (rule, is_for_it) in [
+        ("TellChannel", true),
+        ("TellSuccess", true),
+        ("TellFailure", false),
+    ] {
+        let properties = &example["Resources"][rule]["Properties"];
+        let wanted = &properties["EventPattern"]["detail"]["responsePayload"]["outcomes"];
+        let mut wanted = wanted.clone();
+        // The only repository is the example's parameter.
+        if let Some(build) = wanted.get_mut("build") {
+            build["repository"] = json!(["acme/shop"]);
+        }
+        let pattern = json!({ "detail": { "responsePayload": { "outcomes": wanted } } });
+        assert_eq!(lets_through(&pattern, &sent), is_for_it, "{rule}: {sent:#}");
+        let target = &properties["Targets"][0];
+        let paths = target["InputTransformer"]["InputPathsMap"]
+            .as_object()
+            .unwrap();
+        let more = target["HttpParameters"]["PathParameterValues"].as_array();
+        for path in paths.values().chain(more.into_iter().flatten()) {
+            let pointer = path
+                .as_str()
+                .unwrap()
+                .replace('$', "")
+                .replace("[0]", "/0")
+                .replace('.', "/");
+            let found = sent.pointer(&pointer);
+            assert!(
+                found.is_some_and(Value::is_string),
+                "{rule} {path}: {sent:#}"
+            );
+        }
+    }
     let answer = world.schedule().await.unwrap();
     assert_eq!(answer["outcomes"], json!([]), "{answer:#}");
 }
