@@ -31,6 +31,8 @@ mod reading;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]
+mod regions;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod template;
