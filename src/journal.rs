@@ -33,7 +33,8 @@ impl Outcomes {
     /// Takes an outcome; what it says replaces what was known of the same deployment.
     fn take(&mut self, outcome: Value) {
         const ID: &str = "deployment_id";
-        self.told.retain(|(known, _)| known.get(ID) != outcome.get(ID));
+        self.told
+            .retain(|(known, _)| known.get(ID) != outcome.get(ID));
         let bytes = outcome.to_string().len();
         let together = self.told.iter().map(|(_, bytes)| *bytes).sum::<usize>();
         if self.told.len() < OUTCOMES_MAX && together.saturating_add(bytes) <= OUTCOMES_BYTES_MAX {
@@ -88,6 +89,12 @@ impl Journal {
     pub fn outcome(&self, outcome: Value) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         outcomes.take(outcome);
+    }
+
+    /// Whether there are any.
+    pub fn has_outcomes(&self) -> bool {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        !outcomes.told.is_empty() || outcomes.left_out > 0
     }
 
     /// What was kept.
@@ -204,6 +211,16 @@ pub fn given_back(retry: &Retry) {
         error_type = retry.reason.error_type(),
         error = printable(&retry.message).as_str(),
         "event is given back to Lambda"
+    );
+}
+
+/// Logs why the function does not start; the message may have several lines.
+pub fn not_started(error_type: &str, message: &str) {
+    tracing::error!(
+        decision = "not-started",
+        error_type,
+        error = message,
+        "function does not start"
     );
 }
 

@@ -12,9 +12,10 @@ use crate::support::{
     COMMIT, SETTINGS, World, add_project, application, automatic, broken_application, bundle,
     by_hand, staged_key,
 };
-use crate::template::{lets_through, long_form, root};
+use crate::template::{faults_to_cure, lets_through, long_form, root};
 
-const ON_AWS: [(&str, &str); 3] = [
+/// How Lambda tells a function to log.
+pub const ON_AWS: [(&str, &str); 3] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("STAGEDROP_METRICS_NAMESPACE", "my-stack"),
@@ -37,6 +38,17 @@ fn decisions(world: &World) -> Vec<(String, Value)> {
     lines
         .filter_map(|(_, line)| Some((line["decision"].as_str()?.to_owned(), line)))
         .collect()
+}
+
+/// Waits until what was printed holds that: a line may be read later than the answer that came after it.
+/// Whoever waits in vain fails at the assertion that follows.
+async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
+    for _ in 0..500 {
+        if holds(world) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 /// The sum of each metric, by its dimension's value.
@@ -206,6 +218,11 @@ async fn builds_that_wait_are_counted_by_the_schedule() {
         world.drop_build(build_num, application(build_num)).await;
     }
     world.schedule().await.unwrap();
+    read_until(&world, |world| {
+        sum(&metrics(world), "WaitingBuilds", "") == 2
+            && decisions(world).iter().any(|(name, _)| name == "settled")
+    })
+    .await;
     let found = metrics(&world);
     assert_eq!(sum(&found, "WaitingBuilds", ""), 2, "{found:#?}");
     let waits = decisions(&world);
@@ -334,6 +351,25 @@ async fn a_failure_is_logged_once_with_the_type_that_alarms_match() {
         // HEAD is answered without a body, so that no code tells throttling from outage.
         assert_eq!(line["error_type"], "AwsUnavailable", "{line:#}");
     }
+    let rings = |line: &Value| {
+        let types = faults_to_cure("DeployFaults");
+        types.iter().any(|word| line["error_type"] == word.as_str())
+    };
+    assert!(!told.iter().any(|(_, line)| rings(line)), "{told:#?}");
+    // What no retry cures rings at its first line.
+    world.aws.faults().clear();
+    world.aws.faults().on(
+        Match::any().operation("HeadObject").label("deploy"),
+        Fault::FailBefore {
+            status: 403,
+            code: "AccessDenied".to_owned(),
+        },
+    );
+    world.put(&staged_key(2), application(2));
+    world.aws.settled().await;
+    let told = decisions(&world);
+    let ringing = told.iter().filter(|(_, line)| rings(line)).count();
+    assert_eq!(ringing, 3, "{told:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
