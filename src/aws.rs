@@ -123,6 +123,9 @@ fn patient(time: Duration) -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::config::Builder::new().timeout_config(timeout)
 }
 
+/// The header in which S3 tells a bucket's region, also with what it refuses.
+const BUCKET_REGION: &str = "x-amz-bucket-region";
+
 /// Codes by which AWS says that it is asked too often
 /// (the SDK's own list, and `SlowDown` of S3).
 const THROTTLE_CODES: [&str; 8] = [
@@ -154,10 +157,18 @@ fn service_error<E>(operation: &'static str, resource: String, error: SdkError<E
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let code = error.code().map(str::to_owned);
     let status = error
         .raw_response()
         .map(|response| response.status().as_u16());
+    // HEAD is answered without a body: only a header tells that a bucket is in another region, and which.
+    let bucket_region = error
+        .raw_response()
+        .and_then(|response| response.headers().get(BUCKET_REGION));
+    let code = match (error.code(), status, bucket_region) {
+        (Some(code), ..) => Some(code.to_owned()),
+        (None, Some(301), _) | (None, Some(400), Some(_)) => Some("PermanentRedirect".to_owned()),
+        (None, ..) => None,
+    };
     let answered = matches!(
         error,
         SdkError::ServiceError(_) | SdkError::ResponseError(_)
@@ -171,16 +182,22 @@ where
         (_, Some(403)) => Kind::AccessDenied,
         // 405 is what a delete marker answers when it is asked for by its version.
         (_, Some(404 | 405)) => Kind::NotFound,
-        // A bucket of another region answers with a redirection, or that the region does not fit.
-        (Some("PermanentRedirect" | "AuthorizationHeaderMalformed"), _) => Kind::Refused,
+        // A bucket of another region answers with a redirection, which the SDK does not follow.
+        (Some("PermanentRedirect"), _) => Kind::Refused,
         (_, Some(400..=499)) if answered => Kind::Refused,
         _ => Kind::Unavailable,
     };
-    let message = match error.message() {
-        Some(message) => message.to_owned(),
+    let message = match (error.message(), bucket_region) {
+        (Some(message), _) => message.to_owned(),
+        (None, Some(region)) if answered => {
+            format!(
+                "HTTP {}, the bucket is in {region}",
+                status.unwrap_or_default()
+            )
+        }
         // HEAD is answered without a body, so that only the status tells.
-        None if answered => format!("HTTP {}", status.unwrap_or_default()),
-        None => with_sources(&error, status),
+        (None, None) if answered => format!("HTTP {}", status.unwrap_or_default()),
+        (None, _) => with_sources(&error, status),
     };
     ServiceError {
         operation,

@@ -269,6 +269,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             let head = self
                 .objects
                 .head(
+                    None,
                     &staged.bucket,
                     key,
                     staged.version_id.as_ref(),

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use lambda_runtime::tracing::subscriber::{self, EnvFilter, fmt, layer::SubscriberExt};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::decision::{Decision, Subject, describe, printable};
 use crate::fault::Retry;
@@ -18,12 +18,50 @@ use crate::metrics::{self, Datum, Namespace};
 
 /// Outcomes that one invocation's answer carries; the records have them all.
 const OUTCOMES_MAX: usize = 100;
+/// Bytes of them together. Lambda sends the answer on beside the event, and the narrowest of its
+/// destinations, SNS, takes 256 KiB of both; a lone outcome stands in the answer twice.
+const OUTCOMES_BYTES_MAX: usize = 96 << 10;
+
+/// How deployments ended, as an invocation's answer tells it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcomes {
+    told: Vec<(Value, usize)>,
+    left_out: usize,
+}
+
+impl Outcomes {
+    /// Takes an outcome; what it says replaces what was known of the same deployment.
+    fn take(&mut self, outcome: Value) {
+        const ID: &str = "deployment_id";
+        self.told
+            .retain(|(known, _)| known.get(ID) != outcome.get(ID));
+        let bytes = outcome.to_string().len();
+        let together = self.told.iter().map(|(_, bytes)| *bytes).sum::<usize>();
+        if self.told.len() < OUTCOMES_MAX && together.saturating_add(bytes) <= OUTCOMES_BYTES_MAX {
+            self.told.push((outcome, bytes));
+        } else {
+            self.left_out = self.left_out.saturating_add(1);
+        }
+    }
+
+    /// Writes them into an answer: `outcomes`, `outcome` where there was exactly one, so that a rule of
+    /// EventBridge cannot mix up two, and `outcomes_left_out` where they were too many.
+    pub fn answer(self, answer: &mut Map<String, Value>) {
+        let told: Vec<Value> = self.told.into_iter().map(|(outcome, _)| outcome).collect();
+        if self.left_out > 0 {
+            answer.insert("outcomes_left_out".to_owned(), self.left_out.into());
+        } else if let [only] = told.as_slice() {
+            answer.insert("outcome".to_owned(), only.clone());
+        }
+        answer.insert("outcomes".to_owned(), told.into());
+    }
+}
 
 /// What one invocation has to tell.
 #[derive(Debug, Default)]
 pub struct Journal {
     namespace: Option<Namespace>,
-    outcomes: Mutex<Vec<Value>>,
+    outcomes: Mutex<Outcomes>,
 }
 
 impl Journal {
@@ -50,19 +88,17 @@ impl Journal {
     /// on-success destination.
     pub fn outcome(&self, outcome: Value) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        if outcomes.len() < OUTCOMES_MAX {
-            outcomes.push(outcome);
-        }
+        outcomes.take(outcome);
     }
 
     /// Whether there are any.
     pub fn has_outcomes(&self) -> bool {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        !outcomes.is_empty()
+        !outcomes.told.is_empty() || outcomes.left_out > 0
     }
 
     /// What was kept.
-    pub fn take_outcomes(&self) -> Vec<Value> {
+    pub fn take_outcomes(&self) -> Outcomes {
         std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -229,7 +265,58 @@ fn directives(level: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn answered(outcomes: impl IntoIterator<Item = Value>) -> Value {
+        let journal = Journal::default();
+        for outcome in outcomes {
+            journal.outcome(outcome);
+        }
+        let mut answer = Map::new();
+        journal.take_outcomes().answer(&mut answer);
+        answer.into()
+    }
+
+    fn ended(id: usize, bytes: usize) -> Value {
+        json!({ "deployment_id": format!("d-{id}"), "error": "x".repeat(bytes) })
+    }
+
+    #[test]
+    fn ok_the_lone_outcome_has_a_name_of_its_own() {
+        assert_eq!(answered([]), json!({ "outcomes": [] }));
+        let one = ended(1, 1);
+        assert_eq!(
+            answered([one.clone()]),
+            json!({ "outcomes": [one], "outcome": one })
+        );
+        let two = [one.clone(), ended(2, 1)];
+        assert_eq!(answered(two.clone()), json!({ "outcomes": two }));
+        // One deployment that is told twice is one, as it was told last.
+        let newer = ended(1, 2);
+        assert_eq!(
+            answered([one, newer.clone()]),
+            json!({ "outcomes": [newer], "outcome": newer })
+        );
+    }
+
+    #[test]
+    fn ok_what_an_answer_carries_is_bounded_and_what_it_leaves_out_is_counted() {
+        const DESTINATION_BYTES_MAX: usize = 256 << 10;
+        let small = answered((0..OUTCOMES_MAX + 3).map(|id| ended(id, 1)));
+        assert_eq!(small["outcomes"].as_array().unwrap().len(), OUTCOMES_MAX);
+        assert_eq!(small["outcomes_left_out"], 3);
+        for (count, bytes) in [(1, 97 << 10), (1, 95 << 10), (2, 60 << 10), (50, 20 << 10)] {
+            let answer = answered((0..count).map(|id| ended(id, bytes)));
+            assert!(answer.to_string().len() < DESTINATION_BYTES_MAX - (60 << 10));
+            let told = answer["outcomes"].as_array().unwrap().len();
+            let left_out = answer["outcomes_left_out"].as_u64().unwrap_or_default();
+            assert_eq!(told as u64 + left_out, count as u64);
+            // The one that fits is not the only one that there was.
+            assert_eq!(answer.get("outcome").is_some(), count == told && told == 1);
+        }
+    }
 
     #[test]
     fn ok_no_level_opens_the_sdk() {

@@ -17,6 +17,7 @@ pub mod iam;
 pub mod identity;
 pub mod runtime_api;
 pub mod s3;
+pub mod signature;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +58,7 @@ pub struct Options {
     pub port: u16,
     /// Whether deployments run the bundle's hook scripts, as the user of this process.
     pub run_hooks: bool,
-    /// Region of everything.
+    /// Region of the functions and of all that is not put into another one.
     pub region: String,
     /// How events are delivered.
     pub delivery: Delivery,
@@ -307,8 +308,23 @@ impl LocalAws {
     /// # Errors
     /// Where it exists already.
     pub fn create_bucket(&self, name: &str, versioned: bool) -> Result<(), LocalError> {
+        self.create_bucket_in(None, name, versioned)
+    }
+
+    /// Makes a bucket in a region of its own.
+    ///
+    /// # Errors
+    /// Where it exists already.
+    pub fn create_bucket_in(
+        &self,
+        region: Option<&str>,
+        name: &str,
+        versioned: bool,
+    ) -> Result<(), LocalError> {
         let failed = |error| LocalError::Bucket(name.to_owned(), error);
-        self.store().create_bucket(name).map_err(failed)?;
+        self.store()
+            .create_bucket_in(name, region)
+            .map_err(failed)?;
         if versioned {
             self.store()
                 .set_versioning(name, Versioning::Enabled)

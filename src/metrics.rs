@@ -44,7 +44,7 @@ const STATUS: &str = "Status";
 const CODE: &str = "Code";
 const OUTCOME: &str = "Outcome";
 
-/// Findings of one drop that are counted by their code.
+/// Codes of one drop that are counted.
 const CODES_MAX: usize = 20;
 /// Characters of a code; a longer one is none of ours.
 const CODE_BYTES_MAX: usize = 64;
@@ -209,7 +209,7 @@ fn outcome(status: DeploymentStatus) -> Option<&'static str> {
 /// The codes of what refused a drop, each once.
 fn codes(findings: &[Finding]) -> BTreeSet<&str> {
     let refused = findings.iter().filter(|finding| finding.refuses());
-    refused
+    let codes: BTreeSet<&str> = refused
         .map(|finding| {
             // Records are read back, and whoever may write them must not make up metrics.
             let code = finding.code.as_str();
@@ -221,8 +221,8 @@ fn codes(findings: &[Finding]) -> BTreeSet<&str> {
                 "other"
             }
         })
-        .take(CODES_MAX)
-        .collect()
+        .collect();
+    codes.into_iter().take(CODES_MAX).collect()
 }
 
 /// The lines of JSON for these values: one for each set of dimensions and each value of it.
@@ -353,6 +353,20 @@ mod tests {
             .filter_map(|line| line["Code"].as_str())
             .collect();
         assert_eq!(codes, ["appspec-os", "hook-script-missing", "other"]);
+    }
+
+    #[test]
+    fn ok_equal_findings_hide_no_other_code() {
+        let mut findings = vec![Finding::refuse("hook-script-missing", "", ""); 2 * CODES_MAX];
+        findings.push(Finding::refuse("appspec-os", "", ""));
+        assert_eq!(
+            codes(&findings),
+            BTreeSet::from(["appspec-os", "hook-script-missing"])
+        );
+        let many: Vec<_> = (0..2 * CODES_MAX)
+            .map(|number| Finding::refuse(&format!("code-{number:03}"), "", ""))
+            .collect();
+        assert_eq!(codes(&many).len(), CODES_MAX);
     }
 
     #[test]

@@ -17,26 +17,56 @@ use crate::key_pattern::{StagingPattern, Variable};
 use crate::object::{BucketName, S3Prefix};
 use crate::settings::{ApplicationSettings, Document, Located, RepositoryConfig, RevisionTarget};
 
+mod key;
+
+pub use key::{InvalidKmsKeyArn, KmsKeyArn};
+
 /// Characters of a role's inline policies together, without white space (IAM quota).
 pub const INLINE_CHARACTERS_MAX: usize = 10_240;
 /// Characters of a managed policy, without white space (IAM quota).
 pub const MANAGED_CHARACTERS_MAX: usize = 6_144;
 
-/// Each policy: its name, whether it belongs to a function's role, and the file.
-const POLICIES: [(&str, bool, &str); 5] = [
-    ("uploader", false, include_str!("../policies/uploader.json")),
-    ("deploy", true, include_str!("../policies/deploy.json")),
-    ("record", true, include_str!("../policies/record.json")),
-    (
-        "ci-reader",
-        false,
-        include_str!("../policies/ci-reader.json"),
-    ),
-    (
-        "instances",
-        false,
-        include_str!("../policies/instances.json"),
-    ),
+/// A policy of `policies/`.
+struct Shipped {
+    name: &'static str,
+    /// Whether it belongs to a function's role.
+    is_inline: bool,
+    text: &'static str,
+    /// Whether who has it writes objects, and so has them encrypted.
+    writes: bool,
+}
+
+const POLICIES: [Shipped; 5] = [
+    Shipped {
+        name: "uploader",
+        is_inline: false,
+        text: include_str!("../policies/uploader.json"),
+        writes: true,
+    },
+    Shipped {
+        name: "deploy",
+        is_inline: true,
+        text: include_str!("../policies/deploy.json"),
+        writes: true,
+    },
+    Shipped {
+        name: "record",
+        is_inline: true,
+        text: include_str!("../policies/record.json"),
+        writes: true,
+    },
+    Shipped {
+        name: "ci-reader",
+        is_inline: false,
+        text: include_str!("../policies/ci-reader.json"),
+        writes: false,
+    },
+    Shipped {
+        name: "instances",
+        is_inline: false,
+        text: include_str!("../policies/instances.json"),
+        writes: false,
+    },
 ];
 
 /// The names of the policies.
@@ -59,6 +89,8 @@ pub struct Place {
     pub account: String,
     /// The stack's name, with which its queues and log groups begin.
     pub stack: String,
+    /// The key that encrypts the buckets' objects, where it is one's own.
+    pub kms_key: Option<KmsKeyArn>,
 }
 
 /// A project: its name, and what its settings say.
@@ -118,10 +150,23 @@ pub fn narrow(projects: &[Project], place: &Place) -> Result<Policies, PolicyErr
     let scope = Scope::of(projects, place);
     let mut documents = Vec::new();
     let mut notes: Vec<String> = scope.notes.iter().cloned().collect();
-    for (name, is_inline, text) in POLICIES {
+    for Shipped {
+        name,
+        is_inline,
+        text,
+        writes,
+    } in POLICIES
+    {
         let document: Value =
             serde_json::from_str(text).map_err(|_| PolicyError::Unreadable(name))?;
-        let document = scope.narrowed(name, &document, place)?;
+        let mut document = scope.narrowed(name, &document, place)?;
+        if let Some(key) = &place.kms_key {
+            document
+                .get_mut("Statement")
+                .and_then(Value::as_array_mut)
+                .ok_or(PolicyError::Unreadable(name))?
+                .push(key.use_through_s3(writes, partition(&place.region)));
+        }
         let characters = document.to_string().chars().count();
         let (what, most) = if is_inline {
             ("a role's inline policies", INLINE_CHARACTERS_MAX)
@@ -141,6 +186,11 @@ pub fn narrow(projects: &[Project], place: &Place) -> Result<Policies, PolicyErr
 impl Scope {
     fn of(projects: &[Project], place: &Place) -> Self {
         let mut scope = Self::default();
+        if let Some(first) = projects.first() {
+            scope
+                .notes
+                .extend(shared_folder(&place.staging_key_pattern, &first.name));
+        }
         for project in projects {
             scope.add_project(project, place);
         }
@@ -459,6 +509,21 @@ fn staged_keys(pattern: &StagingPattern, project: &str) -> String {
     keys
 }
 
+/// What a person should know where a project's staged keys cannot be told from another's by how they begin.
+fn shared_folder(pattern: &StagingPattern, project: &str) -> Option<String> {
+    let text = pattern.as_str();
+    let name = Variable::Project.name();
+    let (_, after) = text.split_once(&format!("{{{name}}}"))?;
+    let is_first = pattern.variables().next() == Some(Variable::Project);
+    if is_first && after.starts_with('/') {
+        return None;
+    }
+    Some(format!(
+        "staging key pattern `{text}`: no folder {{{name}}}/ stands before all other variables, so that what is granted for project `{project}`, {}, covers other projects' keys too; begin with such a folder to keep projects apart",
+        staged_keys(pattern, project)
+    ))
+}
+
 /// A key pattern with any value for each variable.
 fn any_value(pattern: &str) -> String {
     let mut keys = String::new();
@@ -506,6 +571,7 @@ mod tests {
             region: "eu-west-1".parse().unwrap(),
             account: "210987654321".to_owned(),
             stack: "drops".to_owned(),
+            kms_key: None,
         }
     }
 
@@ -637,8 +703,8 @@ deployment:
     #[test]
     fn ok_actions_are_never_more_than_the_files() {
         let policies = narrow(&[project(SETTINGS)], &place()).unwrap();
-        for ((name, document), (_, _, file)) in policies.documents.iter().zip(POLICIES) {
-            let file: Value = serde_json::from_str(file).unwrap();
+        for ((name, document), shipped) in policies.documents.iter().zip(POLICIES) {
+            let file: Value = serde_json::from_str(shipped.text).unwrap();
             for statement in document["Statement"].as_array().unwrap() {
                 let shipped = file["Statement"].as_array().unwrap().iter();
                 let shipped = shipped
@@ -686,6 +752,39 @@ deployment:
             resources(&policies, "uploader", "StageArtifacts"),
             ["arn:aws:s3:::acme-artifacts/staging/s${*}p${?}${$}x/*"]
         );
+    }
+
+    #[test]
+    fn ok_a_pattern_that_does_not_keep_projects_apart_is_said() {
+        for (pattern, granted) in [
+            ("staging/{PROJECT}/{BRANCH}/{BUILD_NUM}", None),
+            ("staging/p-{PROJECT}/{BUILD_NUM}", None),
+            // All builds are of one project, which has no name.
+            ("staging/{BRANCH}/{BUILD_NUM}", None),
+            ("staging/{BRANCH}/{PROJECT}/{BUILD_NUM}", Some("staging/*")),
+            ("staging/{PROJECT}-{BUILD_NUM}", Some("staging/shop-*")),
+            ("staging/{PROJECT}", Some("staging/shop*")),
+        ] {
+            let place = Place {
+                staging_key_pattern: pattern.parse().unwrap(),
+                ..place()
+            };
+            let policies = narrow(&[project(SETTINGS)], &place).unwrap();
+            match granted {
+                None => assert_eq!(policies.notes, Vec::<String>::new(), "{pattern}"),
+                Some(granted) => {
+                    let note = &policies.notes[0];
+                    assert!(
+                        note.contains(&format!(" {granted}, covers other")),
+                        "{note}"
+                    );
+                    assert_eq!(
+                        resources(&policies, "uploader", "StageArtifacts"),
+                        [format!("arn:aws:s3:::acme-artifacts/{granted}")]
+                    );
+                }
+            }
+        }
     }
 
     #[test]

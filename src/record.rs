@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::advance::{Conductor, GroupName, Invocation};
 use crate::decision::{Decision, Subject, seconds_from};
@@ -66,7 +66,10 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 for notice in &notices {
                     answers.push(self.handle_notice(notice, invocation).await?);
                 }
-                Ok(json!({ "recorded": answers, "outcomes": invocation.journal.take_outcomes() }))
+                let mut answer = Map::new();
+                answer.insert("recorded".to_owned(), answers.into());
+                invocation.journal.take_outcomes().answer(&mut answer);
+                Ok(answer.into())
             }
             Intake::Batch(items) => {
                 let mut answer = SqsBatchResponse::default();

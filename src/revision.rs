@@ -80,9 +80,11 @@ pub trait ObjectReader: Send + Sync {
 
 /// Whole objects: looked at, and written in one request.
 pub trait ObjectStore: ObjectReader {
-    /// `HeadObject`, of that version and only with that ETag where they are given.
+    /// `HeadObject`, of that version and only with that ETag where they are given; the bucket is in the
+    /// function's own region where none is given.
     fn head(
         &self,
+        region: Option<&Region>,
         bucket: &BucketName,
         key: &ObjectKey,
         version_id: Option<&VersionId>,

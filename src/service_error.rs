@@ -44,6 +44,20 @@ impl ServiceError {
     pub fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
     }
+
+    /// Whether S3 says that the bucket is in another region than the one that was asked.
+    ///
+    /// Which code it uses depends on how far the request came: to another region's endpoint, to the bucket's
+    /// own with another region's signature, or from and to regions that an account has to switch on.
+    pub fn is_elsewhere(&self) -> bool {
+        [
+            "PermanentRedirect",
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+        ]
+        .iter()
+        .any(|code| self.has_code(code))
+    }
 }
 
 impl fmt::Display for ServiceError {

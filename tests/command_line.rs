@@ -6,4 +6,4 @@ mod help;
 mod lint;
 mod push;
 mod records;
-mod running;
+pub(crate) mod running;

@@ -33,6 +33,8 @@ mod reading;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]
+mod regions;
+#[cfg(test)]
 mod several_applications;
 #[cfg(test)]
 mod starting;

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use stagedrop::local::Options;
+use stagedrop::local::codedeploy::Status;
 use stagedrop::metrics::METRICS;
 use stagedrop::yaml;
 
 use crate::support::{
-    COMMIT, World, application, automatic, broken_application, bundle, by_hand, staged_key,
+    COMMIT, SETTINGS, World, add_project, application, automatic, broken_application, bundle,
+    by_hand, staged_key,
 };
 use crate::template::{faults_to_cure, lets_through, long_form, root};
 
@@ -396,44 +398,133 @@ async fn the_answer_tells_ended_deployments_for_whom_it_is_sent_on_to() {
     }
     assert_eq!(outcome["build"]["commit"], COMMIT, "{answer:#}");
     assert_eq!(outcome["drop"]["staged_key"], staged_key(1).as_str());
-    // The example's rules find what they send on.
+    assert_eq!(answer["outcome"], *outcome, "{answer:#}");
+    assert_eq!(
+        sent_on(&answer),
+        BTreeSet::from([
+            format!("TellChannel: {id} Succeeded"),
+            format!("TellSuccess: {id} {COMMIT}"),
+        ])
+    );
+    let answer = world.schedule().await.unwrap();
+    assert_eq!(answer["outcomes"], json!([]), "{answer:#}");
+}
+
+/// What the rules of `examples/outcomes-onward.yaml` make of an answer: rule, deployment, status or commit.
+///
+/// Paths are looked up as EventBridge does; one that leads nowhere fails.
+fn sent_on(answer: &Value) -> BTreeSet<String> {
     let text = std::fs::read(root().join("examples/outcomes-onward.yaml")).unwrap();
     let documents = yaml::parse(&text, &yaml::Limits::default()).unwrap();
     let example = long_form(&documents[0]);
-    let sent = json!({ "detail": { "responsePayload": answer } });
-    for (rule, is_for_it) in [
-        ("TellChannel", true),
-        ("TellSuccess", true),
-        ("TellFailure", false),
-    ] {
+    let event = json!({ "detail": { "responsePayload": answer } });
+    let find = |path: &Value| {
+        let pointer = path.as_str().unwrap().strip_prefix('$').unwrap();
+        let found = event.pointer(&pointer.replace('.', "/"));
+        let text = found.and_then(Value::as_str);
+        text.unwrap_or_else(|| panic!("{path}: {event:#}"))
+            .to_owned()
+    };
+    let mut sent = BTreeSet::new();
+    for rule in ["TellChannel", "TellSuccess", "TellFailure"] {
         let properties = &example["Resources"][rule]["Properties"];
-        let wanted = &properties["EventPattern"]["detail"]["responsePayload"]["outcomes"];
-        let mut wanted = wanted.clone();
+        let mut wanted = properties["EventPattern"]["detail"]["responsePayload"].clone();
+        assert!(wanted.is_object(), "{rule}");
         // The only repository is the example's parameter.
-        if let Some(build) = wanted.get_mut("build") {
-            build["repository"] = json!(["acme/shop"]);
+        if let Some(repository) = wanted.pointer_mut("/outcome/build/repository") {
+            assert_eq!(*repository, json!([{ "Ref": "Repository" }]));
+            *repository = json!(["acme/shop"]);
         }
-        let pattern = json!({ "detail": { "responsePayload": { "outcomes": wanted } } });
-        assert_eq!(lets_through(&pattern, &sent), is_for_it, "{rule}: {sent:#}");
+        let pattern = json!({ "detail": { "responsePayload": wanted } });
+        if !lets_through(&pattern, &event) {
+            continue;
+        }
         let target = &properties["Targets"][0];
-        let paths = target["InputTransformer"]["InputPathsMap"]
-            .as_object()
-            .unwrap();
-        let more = target["HttpParameters"]["PathParameterValues"].as_array();
-        for path in paths.values().chain(more.into_iter().flatten()) {
-            let pointer = path
-                .as_str()
-                .unwrap()
-                .replace('$', "")
-                .replace("[0]", "/0")
-                .replace('.', "/");
-            let found = sent.pointer(&pointer);
-            assert!(
-                found.is_some_and(Value::is_string),
-                "{rule} {path}: {sent:#}"
-            );
-        }
+        let paths = target["InputTransformer"]["InputPathsMap"].as_object();
+        let named: BTreeMap<&str, String> = paths
+            .unwrap()
+            .iter()
+            .map(|(name, path)| (name.as_str(), find(path)))
+            .collect();
+        let what = match target["HttpParameters"]["PathParameterValues"].as_array() {
+            Some(path) => find(&path[0]),
+            None => named["status"].clone(),
+        };
+        sent.insert(format!("{rule}: {} {what}", named["deployment"]));
     }
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_finds_several_ends_mixes_none_of_them_up() {
+    let world = World::start(by_hand()).await;
+    let metadata = [("repository", "acme/shop"), ("author", "alice")];
+    add_project(&world.aws, "till", SETTINGS);
+    let commits = [COMMIT, "9b8a7c6d5e4f30211203344556677889900aabbc"];
+    let staged = [
+        staged_key(1),
+        format!("staging/till/master/1-{}.zip", commits[1]),
+    ];
+    for key in &staged {
+        world.put_with(key, application(1), &metadata);
+    }
+    world.aws.quiet().await;
+    let deployments: Vec<String> = staged
+        .iter()
+        .map(|key| {
+            let drop = world.drop_record(key);
+            let id = drop["deployments"][0]["deployment_id"].as_str();
+            id.unwrap_or_else(|| panic!("{drop:#}")).to_owned()
+        })
+        .collect();
+    // Both end, one well and one badly, and neither event comes.
+    world.aws.router().lose(Some(std::sync::Arc::new(|event| {
+        event.detail("deploymentId").is_some()
+    })));
+    for (id, status) in deployments.iter().zip([Status::Failed, Status::Succeeded]) {
+        let codedeploy = world.aws.codedeploy();
+        codedeploy.advance(id, Status::InProgress, None).unwrap();
+        codedeploy.advance(id, status, None).unwrap();
+    }
+    world.aws.router().lose(None);
     let answer = world.schedule().await.unwrap();
-    assert_eq!(answer["outcomes"], json!([]), "{answer:#}");
+    let mut statuses: Vec<_> = answer["outcomes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outcome| {
+            (
+                outcome["build"]["commit"].clone(),
+                outcome["status"].clone(),
+            )
+        })
+        .collect();
+    statuses.sort_by_key(|(commit, _)| commit.to_string());
+    assert_eq!(
+        statuses,
+        [
+            (json!(commits[0]), json!("Failed")),
+            (json!(commits[1]), json!("Succeeded"))
+        ],
+        "{answer:#}"
+    );
+    assert_eq!(answer.get("outcome"), None, "{answer:#}");
+    assert_eq!(sent_on(&answer), BTreeSet::new());
+    // Each for itself is told to its own commit.
+    for (id, rule, status, commit) in [
+        (&deployments[0], "TellFailure", "Failed", commits[0]),
+        (&deployments[1], "TellSuccess", "Succeeded", commits[1]),
+    ] {
+        let mut event: Value =
+            serde_json::from_str(include_str!("../events/codedeploy-deployment-success.json"))
+                .unwrap();
+        event["detail"]["deploymentId"] = json!(id);
+        event["detail"]["region"] = json!("us-east-1");
+        let answer = world.invoke_record(event).await.unwrap();
+        let expected = [
+            format!("TellChannel: {id} {status}"),
+            format!("{rule}: {id} {commit}"),
+        ];
+        assert_eq!(sent_on(&answer), BTreeSet::from(expected), "{answer:#}");
+    }
 }

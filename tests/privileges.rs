@@ -1,8 +1,9 @@
 //! Least privilege, proved: what is called is allowed, what is allowed is called.
 //!
-//! All of the suite runs with the template's policies enforced (`support::attach_policies`), so that a test
-//! whose functions make a call that is not allowed fails by itself. Here one play makes every call that
-//! there is, and the policies are compared with it in both directions.
+//! All of the suite runs with the template's policies enforced (`support::attach_policies`), but for where
+//! revisions lie, so that a test whose functions make a call that is not allowed fails by itself. Here the
+//! policies are exactly the template's, one play makes every call that there is, and the two are compared in
+//! both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -344,6 +345,28 @@ async fn a_right_that_is_taken_away_is_missed_by_the_processes() {
             .message
             .starts_with("PutObject of s3://revisions/apps/"),
         "{lost:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revisions_are_written_under_their_prefix_and_nowhere_else() {
+    let world = World::start(crate::support::automatic()).await;
+    let policy = granted("deploy", &[]);
+    world.aws.iam().attach("deploy", &policy).unwrap();
+    let first = world.deploy_build(1, application(1)).await;
+    assert_eq!(first["status"], "succeeded", "{first:#}");
+    let elsewhere = SETTINGS.replace("key_pattern: apps/", "key_pattern: elsewhere/");
+    assert_ne!(elsewhere, SETTINGS);
+    world.put("settings/shop.yml", elsewhere);
+    world.put(&staged_key(2), application(2));
+    world.aws.settled().await;
+    let lost = world.functions.deploy.take_dead_letters();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_eq!(lost[0].error.error_type, "AccessDenied", "{lost:?}");
+    let message = &lost[0].error.message;
+    assert!(
+        message.starts_with("PutObject of s3://revisions/elsewhere/"),
+        "{message}"
     );
 }
 

@@ -196,10 +196,7 @@ pub fn program(name: &str, built: &str) -> String {
     }
 }
 
-/// Buckets that the suite's settings name, besides [`REVISIONS`].
-const OTHER_BUCKETS: [&str; 3] = ["unversioned", "no-such-bucket", "staging-bucket"];
-
-/// What the template grants in a policy, for the suite's buckets: its revisions have any key.
+/// Exactly what the template grants in a policy, for the suite's buckets.
 pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {
     let mut all = vec![
         ("ArtifactBucketName", ARTIFACTS),
@@ -211,7 +208,15 @@ pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {
         .find(|(name, _)| *name == policy)
         .map(|(_, pointer)| pointer)
         .unwrap();
-    let mut document = Stack::new(&all).resource(pointer);
+    Stack::new(&all).resource(pointer)
+}
+
+/// Buckets that the suite's settings name, besides [`REVISIONS`].
+const OTHER_BUCKETS: [&str; 3] = ["unversioned", "no-such-bucket", "staging-bucket"];
+
+/// The same, where revisions may have any key and lie in any bucket of the suite's settings.
+fn granted_for_any_revision(policy: &str) -> Value {
+    let mut document = granted(policy, &[]);
     for statement in document["Statement"].as_array_mut().unwrap() {
         let resources = texts(&statement["Resource"])
             .into_iter()
@@ -233,11 +238,11 @@ pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {
     document
 }
 
-/// Lets both functions do what the template grants them, and nothing else.
+/// Lets both functions do what the template grants them, with revisions anywhere, and nothing else.
 pub fn attach_policies(aws: &LocalAws) {
     static GRANTED: OnceLock<[(&str, Value); 2]> = OnceLock::new();
-    for (name, policy) in
-        GRANTED.get_or_init(|| ["deploy", "record"].map(|name| (name, granted(name, &[]))))
+    for (name, policy) in GRANTED
+        .get_or_init(|| ["deploy", "record"].map(|name| (name, granted_for_any_revision(name))))
     {
         aws.iam().attach(name, policy).unwrap();
     }

@@ -385,6 +385,37 @@ fn other_buckets_regions_and_keys_reach_the_policies() {
 }
 
 #[test]
+fn printed_policies_use_the_key_as_the_template_grants_it() {
+    let stack = Stack::new(&EVERYTHING_APART);
+    let (_, key) = EVERYTHING_APART[4];
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("shop.yml");
+    std::fs::write(&settings, crate::support::SETTINGS).unwrap();
+    let printed = |more: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_stagedrop"))
+            .args(["policy", "--settings"])
+            .arg(&settings)
+            .args(more)
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default()
+    };
+    let uses_key = |policy: &Value| {
+        let mut found = statements(policy).iter();
+        let found = found.find(|statement| statement["Sid"] == "UseKeyThroughS3");
+        found.cloned()
+    };
+    let (with, without) = (printed(&["--kms-key", key]), printed(&[]));
+    for (name, pointer) in POLICIES {
+        let granted = uses_key(&stack.resource(pointer));
+        assert!(granted.is_some(), "{name}");
+        assert_eq!(uses_key(&with[name]), granted, "{name}");
+        assert_eq!(uses_key(&without[name]), None, "{name}");
+    }
+    assert_eq!(printed(&["--kms-key", "alias/mine"]), Value::Null);
+}
+
+#[test]
 fn nothing_is_granted_by_wildcard_but_what_has_no_resource() {
     // Service authorization reference: these actions support no resource-level permission.
     const WITHOUT_RESOURCE: [&str; 4] = [

@@ -292,6 +292,7 @@ impl ObjectReader for &Aws {
 impl ObjectStore for &Aws {
     async fn head(
         &self,
+        region: Option<&Region>,
         bucket: &BucketName,
         key: &ObjectKey,
         version_id: Option<&VersionId>,
@@ -299,7 +300,7 @@ impl ObjectStore for &Aws {
     ) -> Result<ObjectHead, ServiceError> {
         const OPERATION: &str = "HeadObject";
         let answer = self
-            .s3(None)
+            .s3(region)
             .head_object()
             .bucket(bucket.as_str())
             .key(key.as_str())

@@ -138,7 +138,7 @@ async fn of_staged(arguments: &Arguments, place: &str) -> Result<Explanation, Tr
     }
     let (bucket, key) = bucket_and_key(place)?;
     let aws = Aws::from_environment().await;
-    let head = (&aws).head(&bucket, &key, None, None).await?;
+    let head = (&aws).head(None, &bucket, &key, None, None).await?;
     let pattern = pattern(arguments)?;
     let settings_file = match &arguments.settings {
         Some(file) => file.clone(),

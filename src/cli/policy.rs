@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use stagedrop::deployment::Region;
 use stagedrop::key_pattern::StagingPattern;
 use stagedrop::object::{BucketName, S3Prefix};
-use stagedrop::policy::{NAMES, Place, Project, narrow};
+use stagedrop::policy::{KmsKeyArn, NAMES, Place, Project, narrow};
 use stagedrop::settings::{SettingsKind, read};
 
 use super::OUTCOME_BAD;
@@ -49,6 +49,9 @@ pub struct Arguments {
     /// The stack's name.
     #[arg(long, value_name = "NAME", default_value = "stagedrop")]
     stack: String,
+    /// Key that encrypts the buckets' objects, where it is one of your own.
+    #[arg(long, value_name = "ARN")]
+    kms_key: Option<KmsKeyArn>,
     /// Prints this policy alone, as the AWS CLI takes it.
     #[arg(long, value_name = "POLICY", value_parser = NAMES)]
     only: Option<String>,
@@ -112,6 +115,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, String> {
         region: arguments.region,
         account: arguments.account,
         stack: arguments.stack,
+        kms_key: arguments.kms_key,
     };
     let policies = narrow(&projects, &place).map_err(|error| error.to_string())?;
     for note in &policies.notes {

@@ -93,11 +93,8 @@ impl From<InvalidName> for Trouble {
 
 impl From<ServiceError> for Trouble {
     fn from(error: ServiceError) -> Self {
-        let elsewhere = ["PermanentRedirect", "AuthorizationHeaderMalformed"]
-            .iter()
-            .any(|code| error.has_code(code));
         let cure = match error.kind {
-            _ if elsewhere => "set AWS_REGION, or --region, to the bucket's region",
+            _ if error.is_elsewhere() => "set AWS_REGION, or --region, to the bucket's region",
             _ if error.has_code("NoSuchBucket") => "correct the bucket's name",
             Kind::AccessDenied => {
                 "look at the credentials, and whether their policy allows this call on this key (`stagedrop policy` prints it)"

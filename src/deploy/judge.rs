@@ -261,7 +261,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             .map_err(|error| Fault::reject(error.finding()))?;
         self.check_place(object, bucket, &key)?;
         if target.needs_versioned_bucket()
-            && !self.objects.is_versioned(bucket, &target.region).await?
+            && !self
+                .objects
+                .is_versioned(bucket, &target.region)
+                .await
+                .map_err(|error| bucket_fault(error, bucket))?
         {
             return Err(Fault::reject(Finding::refuse(
                 "key-pattern-not-unique",
@@ -483,9 +487,6 @@ pub(super) fn artifact_fault(error: ArtifactError) -> Fault {
 
 /// S3's trouble with the bucket of revisions; one that is not there is the settings' fault.
 pub(super) fn bucket_fault(error: ServiceError, bucket: &BucketName) -> Fault {
-    let is_elsewhere = ["PermanentRedirect", "AuthorizationHeaderMalformed"]
-        .iter()
-        .any(|code| error.has_code(code));
     if error.has_code("NoSuchBucket") || (error.kind == Kind::NotFound && error.code.is_none()) {
         return Fault::reject(Finding::refuse(
             "revision-bucket-missing",
@@ -493,7 +494,7 @@ pub(super) fn bucket_fault(error: ServiceError, bucket: &BucketName) -> Fault {
             "create the bucket, or correct `bucket` in `revision_location` of the settings",
         ));
     }
-    if is_elsewhere {
+    if error.is_elsewhere() {
         return Fault::reject(Finding::refuse(
             "revision-bucket-elsewhere",
             format!(

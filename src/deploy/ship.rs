@@ -280,14 +280,20 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     async fn already_there(&self, object: &NewObject) -> Result<Option<WrittenObject>, Fault> {
         let head = match self
             .objects
-            .head(&object.bucket, &object.key, None, None)
+            .head(
+                Some(&object.region),
+                &object.bucket,
+                &object.key,
+                None,
+                None,
+            )
             .await
         {
             Ok(head) => head,
             Err(error) if error.kind == Kind::NotFound => return Ok(None),
             // Without the right to list the bucket, S3 says so of a key that is not there.
             Err(error) if error.kind == Kind::AccessDenied => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(bucket_fault(error, &object.bucket)),
         };
         if head.metadata.get(FINGERPRINT_METADATA) == object.metadata.get(FINGERPRINT_METADATA) {
             return Ok(Some(WrittenObject {

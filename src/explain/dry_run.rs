@@ -221,6 +221,7 @@ impl<R: ObjectReader> ObjectReader for &DryRun<'_, R> {
 impl<R: ObjectReader> ObjectStore for &DryRun<'_, R> {
     async fn head(
         &self,
+        _: Option<&Region>,
         bucket: &BucketName,
         key: &ObjectKey,
         _: Option<&VersionId>,

@@ -22,7 +22,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -46,6 +46,9 @@ use super::s3::Store;
 
 /// `X-Amz-Target` before the operation's name.
 pub const TARGET_PREFIX: &str = "CodeDeploy_20141006.";
+
+/// Other regions that are remembered; names come from requests, and AWS has fewer.
+const REGIONS_MAX: usize = 100;
 
 /// How often it is looked whether everything is told.
 const TELLING_PAUSE: Duration = Duration::from_millis(1);
@@ -127,6 +130,8 @@ struct Inner {
     telling: AtomicBool,
     /// Counts changes, for those who wait for one.
     changes: watch::Sender<u64>,
+    /// CodeDeploy in other regions, by their names.
+    elsewhere: Mutex<BTreeMap<String, CodeDeploy>>,
 }
 
 /// The embedded CodeDeploy. Cloning gives another handle on the same one.
@@ -148,8 +153,31 @@ impl CodeDeploy {
                 untold: Mutex::default(),
                 telling: AtomicBool::new(false),
                 changes: watch::Sender::new(0),
+                elsewhere: Mutex::default(),
             }),
         }
+    }
+
+    /// CodeDeploy in a region, which knows nothing of what is in another one; set up as this one, and
+    /// whoever hears of this one's changes by then hears of its changes too.
+    pub fn in_region(&self, region: &str) -> Self {
+        if region == self.region() {
+            return self.clone();
+        }
+        let mut elsewhere = locked(&self.inner.elsewhere);
+        if let Some(there) = elsewhere.get(region) {
+            return there.clone();
+        }
+        let there = Self::new(Options {
+            region: region.to_owned(),
+            progress: self.progress(),
+            ..self.options().clone()
+        });
+        locked(&there.inner.sinks).clone_from(&locked(&self.inner.sinks));
+        if elsewhere.len() < REGIONS_MAX {
+            elsewhere.insert(region.to_owned(), there.clone());
+        }
+        there
     }
 
     /// Tells `sink` of every state change from now on.
@@ -238,7 +266,7 @@ impl CodeDeploy {
         Ok(())
     }
 
-    /// The region of everything in it.
+    /// The region of everything in it, but for [`Self::in_region`].
     pub fn region(&self) -> &str {
         &self.inner.options.region
     }

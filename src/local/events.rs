@@ -214,8 +214,11 @@ impl Router {
         }
     }
 
-    /// A deployment changed its state.
+    /// A deployment changed its state; in another region it is told on that region's bus, which has no rules.
     pub fn deployment_changed(&self, change: &DeploymentStateChange) {
+        if change.region != self.inner.region {
+            return;
+        }
         self.route(RoutedEvent {
             target: Target::Record,
             body: deployment_changed(change),
@@ -438,7 +441,7 @@ mod tests {
             copies: 2,
             ..Delivery::default()
         });
-        router.deployment_changed(&DeploymentStateChange {
+        let change = DeploymentStateChange {
             application: "app".to_owned(),
             deployment_group: "group".to_owned(),
             deployment_id: "d-1".to_owned(),
@@ -446,6 +449,12 @@ mod tests {
             deployment_group_id: "8af2".to_owned(),
             region: "eu-central-1".to_owned(),
             time_milliseconds: 1_500,
+        };
+        router.deployment_changed(&change);
+        // Another region's bus has no rule for us.
+        router.deployment_changed(&DeploymentStateChange {
+            region: "us-east-1".to_owned(),
+            ..change
         });
         router.tick();
         let taken = taken.lock().unwrap();

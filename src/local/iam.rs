@@ -304,7 +304,7 @@ pub struct Iam {
 
 #[derive(Debug, Default)]
 struct Caller {
-    policy: Option<Policy>,
+    policy: Policy,
     needs: BTreeSet<Need>,
 }
 
@@ -316,15 +316,8 @@ impl Iam {
     pub fn attach(&self, label: &str, document: &Value) -> Result<(), PolicyError> {
         let policy = Policy::read(document)?;
         let mut callers = locked(&self.callers);
-        callers.entry(label.to_owned()).or_default().policy = Some(policy);
+        callers.entry(label.to_owned()).or_default().policy = policy;
         Ok(())
-    }
-
-    /// Takes the policies of a caller away, who may then do everything.
-    pub fn detach(&self, label: &str) {
-        if let Some(caller) = locked(&self.callers).get_mut(label) {
-            caller.policy = None;
-        }
     }
 
     /// Has every bucket's objects encrypted with this key, whose use then needs rights too.
@@ -332,7 +325,7 @@ impl Iam {
         *locked(&self.key) = Some(key_arn.to_owned());
     }
 
-    /// What a caller's requests have needed so far.
+    /// What a caller's requests have needed since policies were first attached.
     pub fn needs(&self, label: &str) -> BTreeSet<Need> {
         let callers = locked(&self.callers);
         callers
@@ -348,10 +341,11 @@ impl Iam {
     /// Notes what a request needs and gives what its caller may not do.
     fn judge(&self, label: &str, needs: &[Need]) -> Option<Need> {
         let mut callers = locked(&self.callers);
-        let caller = callers.entry(label.to_owned()).or_default();
+        // Who has no policies may do everything, and nobody asks what that was.
+        let caller = callers.get_mut(label)?;
         caller.needs.extend(needs.iter().cloned());
-        let policy = caller.policy.as_ref()?;
-        policy.missing(needs).first().map(|need| (*need).clone())
+        let missing = caller.policy.missing(needs);
+        missing.first().map(|need| (*need).clone())
     }
 }
 

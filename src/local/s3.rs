@@ -21,6 +21,7 @@
 //! | ranges, also from the end; 416 | `ok_ranges`, `err_ranges_outside` |
 //! | delete markers: 404, by version 405 | `err_delete_markers` |
 //! | 2 KB of metadata, 1,024 bytes of key | `err_names_and_metadata_too_long` |
+//! | a bucket is asked in its own region | `err_requests_signed_for_another_region` |
 
 use std::io;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ use tokio::net::TcpListener;
 use super::faults::{self, BodyError, Faults, Service, Wire, WireBody};
 use chunked::{ChunkedError, Decoder};
 use intake::Trailers;
+use regions::Elsewhere;
 use service::Api;
 
 pub mod blob;
@@ -54,6 +56,7 @@ pub mod intake;
 pub mod listing;
 pub mod object;
 pub mod operation;
+pub mod regions;
 pub mod service;
 pub mod store;
 pub mod uploads;
@@ -69,7 +72,7 @@ pub struct Options {
     pub folder: Option<PathBuf>,
     /// The account that owns every bucket.
     pub account: String,
-    /// The Region of every bucket.
+    /// The Region of buckets that are made without one.
     pub region: String,
 }
 
@@ -87,9 +90,8 @@ impl Default for Options {
 /// An S3 that can be served on any number of listeners.
 #[derive(Clone)]
 pub struct LocalS3 {
-    store: Arc<Store>,
+    api: Api,
     service: S3Service,
-    region: Arc<str>,
 }
 
 impl LocalS3 {
@@ -100,28 +102,34 @@ impl LocalS3 {
             account,
             region,
         } = options;
-        let store = Arc::new(Store::new(folder)?);
-        let mut builder = S3ServiceBuilder::new(Api {
-            store: Arc::clone(&store),
+        let api = Api {
+            store: Arc::new(Store::new(folder)?),
             account,
-            region: region.clone(),
-        });
+            region,
+        };
+        let mut builder = S3ServiceBuilder::new(api.clone());
         builder.set_host(Hosts);
         Ok(Self {
-            store,
+            api,
             service: builder.build(),
-            region: region.into(),
         })
     }
 
-    /// The region of its buckets.
-    pub fn region(&self) -> &str {
-        &self.region
+    /// The region of the bucket that a request is about; that of new ones where there is no such bucket.
+    pub fn region_of(&self, head: &Parts) -> String {
+        let bucket = operation::bucket(head).unwrap_or_default();
+        let region = self.api.region_of(&bucket);
+        region.unwrap_or_else(|_| self.api.region.clone())
+    }
+
+    /// Says so where a request's bucket is in another region than it is signed for.
+    pub fn elsewhere(&self, head: &Parts) -> Option<Elsewhere> {
+        Elsewhere::find(head, |bucket| self.api.region_of(bucket).ok())
     }
 
     /// What it holds.
     pub fn store(&self) -> Arc<Store> {
-        Arc::clone(&self.store)
+        Arc::clone(&self.api.store)
     }
 
     /// Serves on `listener` until `shutdown`. `label` names the callers of this port in `faults`.
@@ -138,6 +146,13 @@ impl LocalS3 {
 
 impl LocalS3 {
     async fn answer(&self, request: Request<WireBody>) -> Response<WireBody> {
+        let (head, mut body) = request.into_parts();
+        if let Some(elsewhere) = self.elsewhere(&head) {
+            // Read to its end: a client that is still sending might never see the answer.
+            while let Some(Ok(_)) = body.frame().await {}
+            return elsewhere.answer(&head);
+        }
+        let request = Request::from_parts(head, body);
         let request = match admit(request) {
             Ok(request) => request,
             Err(refused) => return self.failure(Service::S3, refused.status, refused.code),
@@ -195,7 +210,7 @@ impl Wire for LocalS3 {
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>"
         );
-        let mut answer = Response::new(Full::new(Bytes::from(text)).map_err(never).boxed());
+        let mut answer = Response::new(text_body(text));
         *answer.status_mut() =
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         answer
@@ -204,6 +219,10 @@ impl Wire for LocalS3 {
         name_request(answer.headers_mut());
         answer
     }
+}
+
+fn text_body(text: String) -> WireBody {
+    Full::new(Bytes::from(text)).map_err(never).boxed()
 }
 
 fn never(error: std::convert::Infallible) -> BodyError {

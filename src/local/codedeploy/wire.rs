@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{ApiError, CodeDeploy, TARGET_PREFIX};
 use crate::local::faults::{Service, Wire, WireBody};
-use crate::local::identity;
+use crate::local::{identity, signature};
 
 /// Bytes of a request, far above any that CodeDeploy takes.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -66,7 +66,15 @@ impl CodeDeploy {
                 )
             })?
         };
-        CodeDeploy::call(self, operation, &input)
+        CodeDeploy::call(&self.asked_in(head), operation, &input)
+    }
+
+    /// CodeDeploy in the region that a request is signed for.
+    pub fn asked_in(&self, head: &Parts) -> Self {
+        match signature::region(head) {
+            Some(region) => self.in_region(&region),
+            None => self.clone(),
+        }
     }
 }
 

@@ -139,3 +139,16 @@ fn err_what_is_not_judged_here_is_refused() {
         assert_eq!(error.to_string(), message);
     }
 }
+
+#[test]
+fn ok_who_has_no_policies_may_do_everything_and_leaves_nothing_behind() {
+    let iam = Iam::default();
+    let need = Need::new("s3:PutObject", "arn:aws:s3:::bucket/staging/a");
+    assert_eq!(iam.judge("anybody", std::slice::from_ref(&need)), None);
+    assert!(iam.needs("anybody").is_empty());
+    let document = json!({ "Statement": [] });
+    iam.attach("somebody", &document).unwrap();
+    let missing = iam.judge("somebody", std::slice::from_ref(&need));
+    assert_eq!(missing, Some(need.clone()));
+    assert_eq!(iam.needs("somebody"), BTreeSet::from([need]));
+}

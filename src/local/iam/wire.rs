@@ -122,7 +122,11 @@ impl Protected for LocalS3 {
     const ASKS_IN_BODY: bool = false;
 
     fn needs(&self, iam: &Iam, head: &Parts, _: &Value) -> Vec<Need> {
-        super::s3::needs(head, self.region(), iam.key().as_deref())
+        if self.elsewhere(head).is_some() {
+            // An endpoint that does not have the bucket does not know its rights either.
+            return Vec::new();
+        }
+        super::s3::needs(head, &self.region_of(head), iam.key().as_deref())
     }
 
     fn needs_for_not_found(&self, head: &Parts) -> Option<Need> {
@@ -135,7 +139,8 @@ impl Protected for CodeDeploy {
     const ASKS_IN_BODY: bool = true;
 
     fn needs(&self, _: &Iam, head: &Parts, body: &Value) -> Vec<Need> {
-        super::codedeploy::needs(self, self.region(), &self.operation(head), body)
+        let there = self.asked_in(head);
+        super::codedeploy::needs(&there, there.region(), &self.operation(head), body)
     }
 
     fn needs_for_not_found(&self, _: &Parts) -> Option<Need> {

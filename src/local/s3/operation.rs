@@ -18,17 +18,28 @@ pub fn virtual_bucket(host: &str) -> Option<&str> {
     (!bucket.is_empty() && bucket != "s3").then_some(bucket)
 }
 
-/// AWS's name of the operation, such as `PutObject`.
-pub fn operation(head: &Parts) -> &'static str {
+/// Bucket and key of a request, either of them empty where there is none, as they are sent.
+fn place(head: &Parts) -> (&str, &str) {
     let host = head
         .headers
         .get(hyper::header::HOST)
         .and_then(|host| host.to_str().ok());
     let path = head.uri.path().strip_prefix('/').unwrap_or_default();
-    let (bucket, key) = match host.and_then(virtual_bucket) {
+    match host.and_then(virtual_bucket) {
         Some(bucket) => (bucket, path),
         None => path.split_once('/').unwrap_or((path, "")),
-    };
+    }
+}
+
+/// The bucket that a request is about.
+pub fn bucket(head: &Parts) -> Option<String> {
+    let (bucket, _) = place(head);
+    (!bucket.is_empty()).then(|| bucket.to_owned())
+}
+
+/// AWS's name of the operation, such as `PutObject`.
+pub fn operation(head: &Parts) -> &'static str {
+    let (bucket, key) = place(head);
     let query = head.uri.query().unwrap_or_default();
     let has = |name: &str| {
         query

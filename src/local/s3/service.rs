@@ -11,6 +11,7 @@ use s3s::{S3, S3Request, S3Response, S3Result};
 
 use super::checksums::{Algorithm, Checksum as Sum, Kind};
 use super::error::StoreError;
+use super::regions::GLOBAL;
 use super::store::{Store, Versioning};
 
 pub mod copying;
@@ -18,18 +19,26 @@ pub mod lists;
 pub mod multipart;
 pub mod objects;
 
-/// The API of one account in one Region.
+/// The API of one account.
 #[derive(Clone)]
 pub struct Api {
     /// What it serves.
     pub store: Arc<Store>,
     /// The account that owns every bucket.
     pub account: String,
-    /// The Region of every bucket.
+    /// The Region of buckets that were made without one.
     pub region: String,
 }
 
 impl Api {
+    /// The Region of a bucket.
+    pub fn region_of(&self, bucket: &str) -> Result<String, StoreError> {
+        Ok(self
+            .store
+            .region(bucket)?
+            .unwrap_or_else(|| self.region.clone()))
+    }
+
     /// Refuses a request that expects another owner (`x-amz-expected-bucket-owner`).
     fn expect_owner(&self, expected: Option<&String>) -> Result<(), StoreError> {
         match expected {
@@ -185,7 +194,11 @@ impl Api {
         &self,
         req: S3Request<CreateBucketInput>,
     ) -> S3Result<S3Response<CreateBucketOutput>> {
-        self.store.create_bucket(&req.input.bucket)?;
+        let configuration = req.input.create_bucket_configuration.as_ref();
+        let region = configuration
+            .and_then(|configuration| configuration.location_constraint.as_ref())
+            .map(BucketLocationConstraint::as_str);
+        self.store.create_bucket_in(&req.input.bucket, region)?;
         answer(CreateBucketOutput {
             location: Some(format!("/{}", req.input.bucket)),
         })
@@ -197,7 +210,7 @@ impl Api {
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.bucket_of(&req.input.bucket, req.input.expected_bucket_owner.as_ref())?;
         answer(HeadBucketOutput {
-            bucket_region: Some(self.region.clone()),
+            bucket_region: Some(self.region_of(&req.input.bucket)?),
             ..HeadBucketOutput::default()
         })
     }
@@ -217,8 +230,8 @@ impl Api {
     ) -> S3Result<S3Response<GetBucketLocationOutput>> {
         self.bucket_of(&req.input.bucket, req.input.expected_bucket_owner.as_ref())?;
         // us-east-1 is the one Region without a constraint.
-        let constraint = (self.region != "us-east-1")
-            .then(|| BucketLocationConstraint::from(self.region.clone()));
+        let region = self.region_of(&req.input.bucket)?;
+        let constraint = (region != GLOBAL).then(|| BucketLocationConstraint::from(region));
         answer(GetBucketLocationOutput {
             location_constraint: constraint,
         })

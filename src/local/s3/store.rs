@@ -71,6 +71,8 @@ impl Key {
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
     created: Option<SystemTime>,
+    /// Its region, where it is not that of the whole S3.
+    region: Option<String>,
     versioning: Versioning,
     pub(super) keys: BTreeMap<String, Key>,
     pub(super) uploads: BTreeMap<String, Upload>,
@@ -121,12 +123,18 @@ impl Store {
 
     /// Makes a bucket.
     pub fn create_bucket(&self, bucket: &str) -> Result<(), StoreError> {
+        self.create_bucket_in(bucket, None)
+    }
+
+    /// Makes a bucket in a region of its own.
+    pub fn create_bucket_in(&self, bucket: &str, region: Option<&str>) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.buckets.contains_key(bucket) {
             return Err(StoreError::BucketAlreadyOwnedByYou);
         }
         let made = Bucket {
             created: Some(now()),
+            region: region.map(str::to_owned),
             ..Bucket::default()
         };
         state.buckets.insert(bucket.to_owned(), made);
@@ -152,6 +160,11 @@ impl Store {
             .iter()
             .map(|(name, bucket)| (name.clone(), created(bucket)))
             .collect()
+    }
+
+    /// The region of a bucket that has one of its own.
+    pub fn region(&self, bucket: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.state().bucket(bucket)?.region.clone())
     }
 
     /// Whether a bucket keeps versions.

@@ -936,7 +936,7 @@ async fn ok_lists_in_pages_and_encoded() {
 #[tokio::test]
 async fn ok_any_credentials_and_none() {
     let s3 = Served::new().await;
-    let v4 = "AWS4-HMAC-SHA256 Credential=any/20260101/eu-west-1/s3/aws4_request, SignedHeaders=host, Signature=00";
+    let v4 = "AWS4-HMAC-SHA256 Credential=any/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=00";
     assert_eq!(
         s3.put("/plain/key", &[("authorization", v4)], b"x")
             .await
@@ -1081,4 +1081,79 @@ async fn ok_a_client_that_goes_away_leaves_nothing() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(s3.store.keys("plain", "").unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn err_requests_signed_for_another_region() {
+    let s3 = Served::new().await;
+    let far = "eu-central-1";
+    s3.store.create_bucket_in("far", Some(far)).unwrap();
+    let signed = |region: &str| {
+        format!(
+            "AWS4-HMAC-SHA256 Credential=any/20260101/{region}/s3/aws4_request, SignedHeaders=host, Signature=00"
+        )
+    };
+    let [global, wrong, right] = ["us-east-1", "eu-west-1", far].map(signed);
+    let body = vec![7; 3 << 20];
+    let put = async |signature: &str| {
+        let headers = [("authorization", signature)];
+        s3.put("/far/key", &headers, &body).await
+    };
+    // The endpoint of another region does not have the bucket; that of us-east-1 passes the request on.
+    let moved = put(&wrong).await;
+    assert_eq!(refusal(&moved), refused(301, "PermanentRedirect"));
+    assert_eq!(moved.header("x-amz-bucket-region"), far);
+    assert_eq!(
+        moved.element("Endpoint"),
+        "far.s3.eu-central-1.amazonaws.com"
+    );
+    let malformed = put(&global).await;
+    assert_eq!(
+        refusal(&malformed),
+        refused(400, "AuthorizationHeaderMalformed")
+    );
+    assert_eq!(malformed.header("x-amz-bucket-region"), far);
+    assert_eq!(malformed.element("Region"), far);
+    assert!(s3.store.keys("far", "").unwrap().is_empty());
+    assert_eq!(put(&right).await.status, 200);
+
+    // HEAD has no body, so that the header alone tells.
+    for (signature, status) in [(&wrong, 301), (&global, 400), (&right, 200)] {
+        for target in ["/far/key", "/far"] {
+            let headers = [("authorization", signature.as_str())];
+            let head = s3.ask("HEAD", target, &headers, b"").await;
+            assert_eq!((head.status, head.body.len()), (status, 0), "{target}");
+            if status != 200 {
+                assert_eq!(head.header("x-amz-bucket-region"), far, "{target}");
+            }
+        }
+    }
+    let presigned = "/far/key?X-Amz-Credential=any%2F20260101%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Signature=00";
+    assert_eq!(
+        refusal(&s3.get(presigned, &[]).await),
+        refused(400, "AuthorizationQueryParametersError")
+    );
+
+    // A bucket that is nowhere is in no other region; where one is can be asked in us-east-1.
+    let nowhere = s3.get("/nowhere/key", &[("authorization", &wrong)]).await;
+    assert_eq!(refusal(&nowhere), refused(404, "NoSuchBucket"));
+    let location = s3.get("/far?location", &[("authorization", &global)]).await;
+    assert_eq!(
+        location.element("LocationConstraint xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""),
+        far
+    );
+
+    // A bucket is made where the request says; a copy may come from another region.
+    let constraint = b"<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+    let headers = [("authorization", wrong.as_str())];
+    assert_eq!(s3.put("/near", &headers, constraint).await.status, 200);
+    assert_eq!(
+        s3.store.region("near").unwrap().as_deref(),
+        Some("eu-west-1")
+    );
+    let copy = [
+        ("authorization", wrong.as_str()),
+        ("x-amz-copy-source", "/far/key"),
+    ];
+    assert_eq!(s3.put("/near/key", &copy, b"").await.status, 200);
 }
