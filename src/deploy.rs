@@ -369,7 +369,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             let shipped = known.and_then(|known| known.revision.clone());
             let revision = match shipped {
                 Some(revision) => revision,
-                None => Box::pin(self.ship(drop, &judged, target)).await?,
+                None => Box::pin(self.ship(drop, &judged, target, invocation)).await?,
             };
             queued.push((target, self.enqueue(drop, target, revision).await?));
         }

@@ -14,6 +14,7 @@ pub mod codedeploy;
 pub mod events;
 pub mod faults;
 pub mod identity;
+pub mod network;
 pub mod runtime_api;
 pub mod s3;
 
@@ -69,6 +70,8 @@ pub struct Options {
     pub limit_wording: LimitWording,
     /// How often the schedule ticks by itself; never where `None`.
     pub schedule: Option<Duration>,
+    /// How slow S3 is; as fast as the machine where `None`.
+    pub network: Option<network::Model>,
 }
 
 impl Default for Options {
@@ -86,6 +89,7 @@ impl Default for Options {
             page_size: 100,
             limit_wording: LimitWording::Current,
             schedule: None,
+            network: None,
         }
     }
 }
@@ -200,6 +204,7 @@ impl LocalAws {
         let s3_options = s3::Options {
             account: identity::ACCOUNT.to_owned(),
             region: options.region.clone(),
+            network: options.network,
             ..s3::Options::default()
         };
         let s3 = LocalS3::new(s3_options).map_err(LocalError::S3)?;

@@ -41,6 +41,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
 
 use super::faults::{self, BodyError, Faults, Service, Wire, WireBody};
+use super::network::{self, Network};
 use chunked::{ChunkedError, Decoder};
 use intake::Trailers;
 use service::Api;
@@ -71,6 +72,8 @@ pub struct Options {
     pub account: String,
     /// The Region of every bucket.
     pub region: String,
+    /// How slow it is; as fast as the machine where `None`.
+    pub network: Option<network::Model>,
 }
 
 impl Default for Options {
@@ -80,6 +83,7 @@ impl Default for Options {
             folder: None,
             account,
             region,
+            network: None,
         }
     }
 }
@@ -89,6 +93,7 @@ impl Default for Options {
 pub struct LocalS3 {
     store: Arc<Store>,
     service: S3Service,
+    network: Option<Arc<Network>>,
 }
 
 impl LocalS3 {
@@ -98,17 +103,21 @@ impl LocalS3 {
             folder,
             account,
             region,
+            network,
         } = options;
         let store = Arc::new(Store::new(folder)?);
+        let network = network.map(|model| Arc::new(Network::new(model)));
         let mut builder = S3ServiceBuilder::new(Api {
             store: Arc::clone(&store),
             account,
             region,
+            network: network.clone(),
         });
         builder.set_host(Hosts);
         Ok(Self {
             store,
             service: builder.build(),
+            network,
         })
     }
 
@@ -173,7 +182,15 @@ impl Wire for LocalS3 {
 
     async fn call(&self, request: Request<WireBody>) -> Response<WireBody> {
         let waits = request.headers().contains_key(EXPECT);
-        let mut answer = self.answer(request).await;
+        let mut answer = match &self.network {
+            None => self.answer(request).await,
+            Some(network) => {
+                network.travel().await;
+                let request = request.map(|body| network.inbound(body).boxed());
+                let answer = self.answer(request).await;
+                answer.map(|body| network.outbound(body).boxed())
+            }
+        };
         // As S3 does: a client that waits for leave to send its body cannot be told from one that
         // sends it, once it was refused. botocore stumbles over such a connection.
         if waits && answer.status().as_u16() >= 400 {

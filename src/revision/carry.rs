@@ -1,0 +1,447 @@
+//! Carries a splice out: the requests of a [`PartPlan`], all that can go at once at once, in bounded memory.
+//!
+//! ```text
+//! copies, joins   [32 in flight] ------------------------------------------> receipts
+//! bodies          reads [2 ahead] -> verified, put together -> sends [3] --> receipts -> complete
+//! ```
+//!
+//! Knows no formats and decides nothing. What is begun is ended: an upload that fails is aborted, and
+//! temporary objects are deleted whatever happens; what a crash leaves is the bucket's lifecycle rules' to take.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    Cost, MultipartUploads, NewObject, ObjectStore, PartReceipt, RevisionError, Upload,
+    WrittenObject,
+};
+use crate::artifact::Source;
+use crate::deployment::Region;
+use crate::object::{ByteRange, S3Prefix, SourceObject};
+use crate::service_error::{Kind, ServiceError};
+use crate::splice::cost::{COPIES_IN_FLIGHT, SENDS_IN_FLIGHT};
+use crate::splice::parts::{self, Delivery, Join, Part, PartPlan};
+use crate::splice::{Assembler, SplicePlan};
+use crate::verify::Verifier;
+
+/// Reads ahead of the body that wants them.
+const READS_IN_FLIGHT: usize = 2;
+/// KiB of bodies and of what they are made of, of all joins in flight.
+const JOIN_KIB_IN_FLIGHT: u32 = 16 << 10;
+/// Bytes that are verified before others have their turn.
+const VERIFIED_AT_ONCE: usize = 128 << 10;
+/// Times that an upload is made anew because of a conflict (409), as S3 wants it.
+const CONFLICTS_MAX: u32 = 2;
+/// Time kept back for aborting and deleting what was begun.
+const CLEANING_TIME: Duration = Duration::from_secs(4);
+/// A transfer is not begun where even a network so many times as fast as the model would not do.
+const FASTER_THAN_THE_MODEL: f64 = 4.0;
+
+/// Where temporary objects go, and how much time there is.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// The prefix of temporary objects.
+    pub temporary: S3Prefix,
+    /// The region of its bucket.
+    pub region: Region,
+    /// When all has to be over.
+    pub until: Timestamp,
+}
+
+/// What is verified beside the transfer. Nothing is completed before it is content.
+#[derive(Debug)]
+pub enum Check<'a> {
+    /// Headers that are rewritten alone.
+    Nothing,
+    /// Also every byte that passes.
+    Passing(Verifier<'a>),
+    /// Also what S3 copies by itself: all of the source is read for it.
+    Everything(Verifier<'a>),
+}
+
+/// One transfer.
+struct Transfer<'a, S> {
+    store: &'a S,
+    source: &'a Source<'a, S>,
+    plan: &'a SplicePlan<'a>,
+    parts: &'a PartPlan,
+    object: &'a NewObject,
+    check: &'a Check<'a>,
+    workplace: &'a Workplace,
+    /// What was begun and is not ended yet.
+    begun: Mutex<Vec<Begun>>,
+    joining: Semaphore,
+}
+
+/// Something that must not stay.
+#[derive(Debug, Clone, PartialEq)]
+enum Begun {
+    Upload(Upload),
+    Temporary(NewObject, WrittenObject),
+}
+
+/// Writes a spliced revision: the requests of `parts`, whose bodies `plan` puts together.
+///
+/// # Errors
+/// What went wrong; nothing that was begun is left behind then. [`RevisionError::OutOfTime`] comes early
+/// where it can be known.
+pub async fn carry_out<S: ObjectStore + MultipartUploads>(
+    store: &S,
+    source: &Source<'_, S>,
+    plan: &SplicePlan<'_>,
+    parts: &PartPlan,
+    object: &NewObject,
+    check: &Check<'_>,
+    workplace: &Workplace,
+) -> Result<(WrittenObject, Cost), RevisionError> {
+    let left = time_left(workplace.until);
+    if parts.seconds / FASTER_THAN_THE_MODEL > left.as_secs_f64() {
+        return Err(out_of_time(parts, left));
+    }
+    let transfer = Transfer {
+        store,
+        source,
+        plan,
+        parts,
+        object,
+        check,
+        workplace,
+        begun: Mutex::default(),
+        joining: Semaphore::new(JOIN_KIB_IN_FLIGHT as usize),
+    };
+    let mut conflicts = 0;
+    let written = loop {
+        let left = time_left(workplace.until);
+        let written = match tokio::time::timeout(left, transfer.run()).await {
+            Ok(written) => written,
+            Err(_) => Err(out_of_time(parts, left)),
+        };
+        transfer.clean().await;
+        match written {
+            Err(RevisionError::Service(error))
+                if error.kind == Kind::Conflict && conflicts < CONFLICTS_MAX =>
+            {
+                conflicts += 1;
+            }
+            other => break other?,
+        }
+    };
+    let cost = Cost {
+        size: plan.output_size(),
+        bytes_copied: parts.traffic.copied_bytes,
+        bytes_got: parts.traffic.got_bytes,
+        bytes_put: parts.traffic.put_bytes,
+    };
+    Ok((written, cost))
+}
+
+/// Time that a transfer may take.
+fn time_left(until: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_until(until))
+        .unwrap_or_default()
+        .saturating_sub(CLEANING_TIME)
+}
+
+fn out_of_time(parts: &PartPlan, left: Duration) -> RevisionError {
+    RevisionError::OutOfTime {
+        seconds: parts.seconds,
+        seconds_left: left.as_secs_f64(),
+    }
+}
+
+impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
+    async fn run(&self) -> Result<WrittenObject, RevisionError> {
+        let verifying = self.verify_everything();
+        match &self.parts.delivery {
+            Delivery::CopyObject => {
+                verifying.await?;
+                Ok(self.store.copy(self.object, &self.source.object).await?)
+            }
+            Delivery::PutObject(upload) => {
+                let mut verifier = self.verifier(self.parts.passing());
+                let body = self.body(upload, &mut verifier);
+                let (body, ()) = futures_util::try_join!(body, verifying)?;
+                finish(verifier)?;
+                Ok(self.store.put(self.object, body).await?)
+            }
+            Delivery::Multipart(list) => {
+                let upload = self.store.begin(self.object).await?;
+                let begun = Begun::Upload(upload.clone());
+                self.note(begun.clone());
+                let sent = async {
+                    let (copied, sent, ()) = futures_util::try_join!(
+                        self.copy_all(&upload, list),
+                        self.send_all(&upload, list),
+                        verifying,
+                    )?;
+                    Ok::<_, RevisionError>(copied.into_iter().chain(sent).collect())
+                };
+                let mut receipts: Vec<PartReceipt> = sent.await?;
+                receipts.sort_by_key(|receipt| receipt.number);
+                let written = self.store.complete(&upload, &receipts).await?;
+                self.forget(&begun);
+                Ok(written)
+            }
+        }
+    }
+
+    /// What S3 copies: joins first, because each is a chain of requests.
+    async fn copy_all(
+        &self,
+        upload: &Upload,
+        list: &[Part],
+    ) -> Result<Vec<PartReceipt>, RevisionError> {
+        let numbered = || (1_u32..).zip(list);
+        let joins = numbered().filter(|(_, part)| matches!(part, Part::Join(_)));
+        let copies = numbered().filter(|(_, part)| matches!(part, Part::Copy(_)));
+        let receipts: Vec<Option<PartReceipt>> = stream::iter(joins.chain(copies))
+            .map(|(number, part)| async move {
+                Ok::<_, RevisionError>(match part {
+                    Part::Join(join) => Some(self.join(upload, number, join).await?),
+                    Part::Copy(range) => {
+                        let source = &self.source.object;
+                        let copied = self.store.copy_part(upload, number, source, *range);
+                        Some(copied.await?)
+                    }
+                    Part::Upload(_) => None,
+                })
+            })
+            .buffer_unordered(COPIES_IN_FLIGHT)
+            .try_collect()
+            .await?;
+        Ok(receipts.into_iter().flatten().collect())
+    }
+
+    /// Sends bodies while the next ones are read and put together.
+    async fn send_all(
+        &self,
+        upload: &Upload,
+        list: &[Part],
+    ) -> Result<Vec<PartReceipt>, RevisionError> {
+        let bodies: Vec<_> = (1_u32..)
+            .zip(list)
+            .filter_map(|(number, part)| match part {
+                Part::Upload(body) => Some((number, body)),
+                Part::Copy(_) | Part::Join(_) => None,
+            })
+            .collect();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let making = async {
+            let sender = sender;
+            let mut verifier = self.verifier(self.parts.passing());
+            let gets = bodies.iter().flat_map(|(_, body)| body.gets());
+            let mut reads = stream::iter(gets)
+                .map(|range| self.source.read(*range))
+                .buffered(READS_IN_FLIGHT);
+            for (number, body) in &bodies {
+                let made = self.assemble(body, &mut reads, &mut verifier).await?;
+                // The other end is gone only where sending failed, which is then the error.
+                if sender.send((*number, made)).await.is_err() {
+                    break;
+                }
+            }
+            finish(verifier)
+        };
+        let sending = stream::poll_fn(move |context| receiver.poll_recv(context))
+            .map(|(number, body)| self.store.send_part(upload, number, body))
+            .buffer_unordered(SENDS_IN_FLIGHT)
+            .map_err(RevisionError::from)
+            .try_collect();
+        let ((), receipts) = futures_util::try_join!(making, sending)?;
+        Ok(receipts)
+    }
+
+    /// A part that is put together in a temporary object.
+    async fn join(
+        &self,
+        upload: &Upload,
+        number: u32,
+        join: &Join,
+    ) -> Result<PartReceipt, RevisionError> {
+        let got: u64 = join.upload.gets().iter().map(ByteRange::length).sum();
+        let kib = got
+            .saturating_add(join.upload.output_bytes())
+            .div_ceil(1024);
+        let kib = u32::try_from(kib)
+            .unwrap_or(u32::MAX)
+            .min(JOIN_KIB_IN_FLIGHT);
+        let object = self.temporary(upload, number)?;
+        let temporary = self.store.begin(&object).await?;
+        let begun = Begun::Upload(temporary.clone());
+        self.note(begun.clone());
+        let copying = async {
+            let source = &self.source.object;
+            let copied = self.store.copy_part(&temporary, 1, source, join.copied);
+            Ok::<_, RevisionError>(copied.await?)
+        };
+        let sending = async {
+            // The semaphore is never closed.
+            let _permit = self.joining.acquire_many(kib).await;
+            let mut verifier = self.verifier(join.upload.gets().to_vec());
+            let body = self.body(&join.upload, &mut verifier).await?;
+            finish(verifier)?;
+            Ok::<_, RevisionError>(self.store.send_part(&temporary, 2, body).await?)
+        };
+        let (copied, sent) = futures_util::try_join!(copying, sending)?;
+        let written = self.store.complete(&temporary, &[copied, sent]).await?;
+        let done = Begun::Temporary(object.clone(), written.clone());
+        self.note(done.clone());
+        self.forget(&begun);
+        let source = SourceObject {
+            bucket: object.bucket.clone(),
+            key: object.key.clone(),
+            version_id: written.version_id.clone(),
+            etag: written.etag.clone(),
+            size: join.length(),
+        };
+        let whole = ByteRange::new(0, join.length());
+        let receipt = self.store.copy_part(upload, number, &source, whole).await?;
+        self.end(done).await;
+        Ok(receipt)
+    }
+
+    /// The temporary object of a part; no other attempt has the same.
+    fn temporary(&self, upload: &Upload, number: u32) -> Result<NewObject, RevisionError> {
+        let name = format!("{}/{number}", upload.upload_id);
+        let key = self.workplace.temporary.key(&name).map_err(|error| {
+            RevisionError::Service(ServiceError {
+                operation: "CreateMultipartUpload",
+                resource: self.workplace.temporary.to_string(),
+                kind: Kind::Refused,
+                code: None,
+                message: error.to_string(),
+            })
+        })?;
+        Ok(NewObject {
+            region: self.workplace.region.clone(),
+            bucket: self.workplace.temporary.bucket.clone(),
+            key,
+            metadata: Default::default(),
+            content_type: "application/octet-stream",
+            replace: true,
+            is_revision: false,
+        })
+    }
+
+    fn verifier(&self, passing: Vec<ByteRange>) -> Option<Verifier<'_>> {
+        match self.check {
+            Check::Passing(verifier) => Some(verifier.over(passing)),
+            Check::Nothing | Check::Everything(_) => None,
+        }
+    }
+
+    /// `verify: full`: one pass over the source, beside everything else.
+    async fn verify_everything(&self) -> Result<(), RevisionError> {
+        let Check::Everything(verifier) = self.check else {
+            return Ok(());
+        };
+        let whole = ByteRange::new(0, self.source.object.size);
+        let mut verifier = Some(verifier.over(vec![whole]));
+        let mut windows = stream::iter(self.source.windows())
+            .map(|window| async move {
+                Ok::<_, ServiceError>((window, self.source.read(window).await?))
+            })
+            .buffered(READS_IN_FLIGHT);
+        while let Some(window) = windows.next().await {
+            let (window, bytes) = window?;
+            verify(&mut verifier, window.start, &bytes).await?;
+        }
+        finish(verifier)
+    }
+
+    /// The body of one upload.
+    async fn body(
+        &self,
+        upload: &parts::Upload,
+        verifier: &mut Option<Verifier<'_>>,
+    ) -> Result<Bytes, RevisionError> {
+        let mut reads = stream::iter(upload.gets())
+            .map(|range| self.source.read(*range))
+            .buffered(READS_IN_FLIGHT);
+        self.assemble(upload, &mut reads, verifier).await
+    }
+
+    /// Puts a body together out of reads, which come in the order of its gets.
+    async fn assemble(
+        &self,
+        upload: &parts::Upload,
+        reads: &mut (impl Stream<Item = Result<Bytes, ServiceError>> + Unpin),
+        verifier: &mut Option<Verifier<'_>>,
+    ) -> Result<Bytes, RevisionError> {
+        let mut assembler = Assembler::new(self.plan, upload);
+        for range in upload.gets() {
+            let Some(bytes) = reads.next().await else {
+                break;
+            };
+            let bytes = bytes?;
+            verify(verifier, range.start, &bytes).await?;
+            assembler.feed(range.start, &bytes)?;
+        }
+        Ok(assembler.finish()?.into())
+    }
+
+    fn begun(&self) -> std::sync::MutexGuard<'_, Vec<Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, begun: Begun) {
+        self.begun().push(begun);
+    }
+
+    fn forget(&self, ended: &Begun) {
+        self.begun().retain(|begun| begun != ended);
+    }
+
+    /// Ends what must not stay; the lifecycle rules take what cannot be ended now.
+    async fn end(&self, begun: Begun) {
+        let ended = match &begun {
+            Begun::Upload(upload) => self.store.abort(upload).await,
+            Begun::Temporary(object, written) => self.store.delete(object, written).await,
+        };
+        if let Err(error) = ended {
+            tracing::warn!("what was begun for a revision stays: {error}");
+        }
+        self.forget(&begun);
+    }
+
+    /// Ends all that was begun and is not ended.
+    async fn clean(&self) {
+        let left = std::mem::take(&mut *self.begun());
+        stream::iter(left)
+            .for_each_concurrent(COPIES_IN_FLIGHT, |begun| self.end(begun))
+            .await;
+    }
+}
+
+fn finish(verifier: Option<Verifier<'_>>) -> Result<(), RevisionError> {
+    if let Some(verifier) = verifier {
+        verifier.finish()?;
+    }
+    Ok(())
+}
+
+/// Verifies a piece at a time, so that requests go on meanwhile.
+async fn verify(
+    verifier: &mut Option<Verifier<'_>>,
+    start: u64,
+    bytes: &[u8],
+) -> Result<(), RevisionError> {
+    let Some(verifier) = verifier else {
+        return Ok(());
+    };
+    let mut at = start;
+    for piece in bytes.chunks(VERIFIED_AT_ONCE) {
+        verifier.feed(at, piece)?;
+        at = at.saturating_add(piece.len() as u64);
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
