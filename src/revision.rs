@@ -52,11 +52,12 @@ pub struct NewObject {
     pub metadata: BTreeMap<String, String>,
     /// `Content-Type`.
     pub content_type: &'static str,
+    /// Whether it gets the tag by which AWS's own managed roles read revisions; that takes
+    /// `s3:PutObjectTagging`, which an uploader lacks.
+    pub is_revision: bool,
     /// Whether a new version may take the key (a fixed key in a versioned bucket); else
     /// `If-None-Match: *` guards it.
     pub replace: bool,
-    /// Whether it gets the tag by which AWS's own CodeDeploy roles may read it.
-    pub is_revision: bool,
 }
 
 /// What S3 said of an object that was written.

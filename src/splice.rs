@@ -302,4 +302,6 @@ fn flagged(output_at: u64, flags: u64) -> Result<u64, PlanError> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod reference;

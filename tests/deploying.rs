@@ -390,6 +390,11 @@ async fn bad_input_is_recorded_with_cause_and_cure_and_nothing_is_registered() {
             "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: {group}\n        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: '{key_pattern}'}}}}\n"
         )
     };
+    let github = |location: &str| {
+        format!(
+            "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: production\n        revision_location: {location}\n"
+        )
+    };
     let settings = |text: &str| Some(text.to_owned());
     // Name, settings (none: their object is missing), staged key, artifact, the code that is expected.
     type Case = (&'static str, Option<String>, String, Vec<u8>, &'static str);
@@ -449,6 +454,34 @@ async fn bad_input_is_recorded_with_cause_and_cure_and_nothing_is_registered() {
             staged_key(1),
             truncated,
             "archive-truncated",
+        ),
+        (
+            "settings of a megabyte",
+            settings(&"#".repeat(1 << 20)),
+            staged_key(1),
+            good.clone(),
+            "settings-too-large",
+        ),
+        (
+            "a GitHub revision of no repository",
+            settings(&github("{revision_type: GitHub}")),
+            staged_key(1),
+            good.clone(),
+            "github-repository-missing",
+        ),
+        (
+            "a GitHub revision of half a commit",
+            settings(&github("{revision_type: GitHub, repository: acme/shop}")),
+            "staging/shop/master/1-3f2c1a9.zip".to_owned(),
+            good.clone(),
+            "github-commit-missing",
+        ),
+        (
+            "a block without applications",
+            settings("deployment:\n  production:\n    branch: master\n"),
+            staged_key(1),
+            good.clone(),
+            "nothing-to-deploy",
         ),
         (
             "no matching branch",
@@ -537,6 +570,19 @@ async fn a_key_pattern_that_needs_a_missing_commit_says_which_metadata_to_set() 
     let drop = world.drop_record("staging/shop/master/2.zip");
     assert_eq!(drop["status"], "succeeded", "{drop:#}");
     assert_eq!(drop["build"]["commit"], COMMIT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_same_names_in_another_region_is_not_taken_for_this_one() {
+    let world = World::start(automatic()).await;
+    world.deploy_build(1, application(1)).await;
+    let group = world.group_record().to_string();
+    let elsewhere = group.replace("us-east-1", "eu-central-1");
+    assert_ne!(group, elsewhere);
+    world.put("records/groups/shop/production.json", elsewhere);
+    let drop = world.deploy_build(2, application(2)).await;
+    assert_eq!(codes(&drop), ["group-region-conflict"], "{drop:#}");
+    assert_eq!(world.our_deployments().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,27 +182,33 @@ fn tar(files: &[File]) -> Blob {
     out.finish()
 }
 
-/// A world whose S3 does not hash what it copies, and the mark of its processes.
+/// An S3 that does not hash what it copies, and is as fast as the machine.
+pub const FAST: Model = Model {
+    request_delay: std::time::Duration::ZERO,
+    connection_rate: u64::MAX,
+    rate: u64::MAX,
+    copy_rate: u64::MAX,
+};
+
+/// Settings of an application under `app/`.
+pub fn settings() -> String {
+    SETTINGS.replace("application_root: /", "application_root: /app")
+}
+
+/// A world of such an S3, and the mark of its processes.
 async fn world() -> (World, String) {
     let mark = format!("large-{:?}", std::thread::current().id());
-    let fast = Model {
-        request_delay: std::time::Duration::ZERO,
-        connection_rate: u64::MAX,
-        rate: u64::MAX,
-        copy_rate: u64::MAX,
-    };
     let options = Options {
-        network: Some(fast),
+        network: Some(FAST),
         ..by_hand()
     };
     let world = World::with_environment(options, &[("STAGEDROP_TEST_MARK", &mark)]).await;
-    let settings = SETTINGS.replace("application_root: /", "application_root: /app");
-    world.put("settings/shop.yml", settings);
+    world.put("settings/shop.yml", settings());
     (world, mark)
 }
 
 /// Drops an artifact and waits until nothing moves any more.
-async fn drop_blob(world: &World, build_num: u32, blob: Blob) -> Value {
+pub async fn drop_blob(world: &World, build_num: u32, blob: Blob) -> Value {
     let key = staged_key(build_num);
     let store = world.aws.store();
     let attributes = Attributes::default();
@@ -272,6 +278,13 @@ fn twenty_of(size: u64) -> Vec<File> {
         };
         file(format!("app/data/{n:03}"), content)
     }))
+}
+
+/// A zip whose revision is put together on two levels: headers that change before large contents.
+pub fn two_level_zip() -> Blob {
+    zip(&application(
+        (0..6_u32).map(|n| file(format!("app/{n}"), Stuff::Zeros(11 * MIB))),
+    ))
 }
 
 #[tokio::test(flavor = "multi_thread")]

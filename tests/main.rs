@@ -3,11 +3,17 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploying;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod foreign_s3;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
@@ -17,7 +23,13 @@ mod load;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod observing;
+#[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod queueing;
+#[cfg(test)]
+mod reading;
 #[cfg(test)]
 mod recording;
 #[cfg(test)]

@@ -65,6 +65,11 @@ impl Permission {
                 .and_then(|rest| rest.strip_prefix('/'))
         };
         let Some(name) = below else { return false };
+        self.meets_name(name)
+    }
+
+    /// Whether the item meets what has this path below its `object`.
+    pub fn meets_name(&self, name: &str) -> bool {
         (self.pattern == "**" || matches_glob(name, &self.pattern))
             && !self.except.iter().any(|except| matches_glob(name, except))
     }
@@ -162,7 +167,17 @@ fn read_item(item: &Value, report: &mut Report<'_>) -> Option<Permission> {
     };
     let mut name = |key| {
         let value = item.get(key).filter(|value| !value.is_falsy())?;
-        text(value, key, "permission-owner-invalid", report)
+        let name = text(value, key, "permission-owner-invalid", report)?;
+        if name.is_empty() || name.contains('\0') {
+            report.refuse(
+                "permission-owner-invalid",
+                value.place,
+                &format!("`{key}` is `{}`, which is nobody's name", cut(&name)),
+                "write the name of a user or group of the instances, or take the key out",
+            );
+            return None;
+        }
+        Some(name)
     };
     let (owner, group) = (name("owner"), name("group"));
     let mode = item.get("mode").filter(|value| value.ruby != Ruby::Nil);
@@ -274,7 +289,12 @@ fn read_mode(value: &Value, report: &mut Report<'_>) -> Option<String> {
 }
 
 fn read_acls(value: &Value, report: &mut Report<'_>) -> Vec<Ace> {
-    let Ruby::List(entries) = &value.ruby else {
+    let entries = match &value.ruby {
+        Ruby::List(entries) => Some(entries.as_slice()),
+        Ruby::Map(pairs) if pairs.is_empty() => Some(&[][..]),
+        _ => None,
+    };
+    let Some(entries) = entries else {
         report.refuse(
             "permission-acl-invalid",
             value.place,
@@ -419,15 +439,13 @@ fn check_range(range: &str) -> Result<(), &'static str> {
             .ok_or("has a category other than `c` and 0 to 1023")
     };
     let mut seen = std::collections::BTreeSet::new();
-    // Ruby's split drops empty parts at the end.
+    // Ruby's split drops empty parts at the end, and so all of `,`.
+    let categories = categories.map(|parts| parts.trim_end_matches(','));
     for part in categories
-        .unwrap_or_default()
-        .trim_end_matches(',')
-        .split(',')
+        .filter(|parts| !parts.is_empty())
+        .into_iter()
+        .flat_map(|parts| parts.split(','))
     {
-        if categories.is_none() || (part.is_empty() && seen.is_empty()) {
-            continue;
-        }
         let (low, high) = match part.split_once('.') {
             Some((low, high)) => (category(low)?, category(high)?),
             None => (category(part)?, category(part)?),

@@ -567,6 +567,8 @@ mod tests {
             }
         );
         assert!(matches!(edited(10, 0xff), GzipError::Damaged { .. }));
+        assert_eq!(edited(10, 0xff).code(), "gzip-damaged");
+        assert_eq!(edited(192, 0).code(), "gzip-checksum-mismatch");
         let offset = good.len() as u64;
         assert!(matches!(edited(192, 0), GzipError::WrongCrc32 { offset: at, .. } if at == offset));
         let length = GzipError::WrongLength {
@@ -616,6 +618,7 @@ mod tests {
         };
         assert_eq!(with(1_000_000), Ok(1_000_000));
         assert_eq!(with(999_999), Err(GzipError::TooLarge { limit: 999_999 }));
+        assert_eq!(with(999_999).unwrap_err().code(), "archive-too-large");
     }
 
     #[test]

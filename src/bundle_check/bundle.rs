@@ -236,15 +236,36 @@ impl<'a> Bundle<'a> {
 
     /// Follows a path below the root (relative, forward slashes) and all links on it.
     pub fn find(&self, path: &[u8], known: &Known) -> Found {
+        self.resolve(path, known).found
+    }
+
+    /// As [`Self::find`], and where that leads.
+    pub(super) fn resolve(&self, path: &[u8], known: &Known) -> Resolved {
+        let mut resolved = Resolved {
+            found: Found::Missing,
+            path: Vec::new(),
+            is_link: false,
+        };
+        resolved.found = self.walk(path, known, &mut resolved.path, &mut resolved.is_link);
+        // What is closed by a slash is followed, and has to be a directory.
+        if path.ends_with(b"/") || path.ends_with(b"/.") {
+            resolved.is_link = false;
+            if matches!(resolved.found, Found::File(_) | Found::Special) {
+                resolved.found = Found::Missing;
+            }
+        }
+        resolved
+    }
+
+    fn walk(&self, path: &[u8], known: &Known, done: &mut Vec<u8>, is_link: &mut bool) -> Found {
         let mut links_left = LINKS_FOLLOWED_MAX;
-        let mut done: Vec<u8> = Vec::new();
         let mut todo: Vec<Vec<u8>> = components(path);
         while let Some(component) = todo.pop() {
             if component == b".." {
                 if done.is_empty() {
                     return Found::Outside;
                 }
-                done.truncate(parent_of(&done).len());
+                done.truncate(parent_of(done).len());
                 continue;
             }
             let before = done.len();
@@ -264,6 +285,7 @@ impl<'a> Bundle<'a> {
             match spot.kind {
                 EntryKind::Directory => {}
                 EntryKind::Symlink => {
+                    *is_link |= todo.is_empty();
                     let Some(left) = links_left.checked_sub(1) else {
                         return Found::Missing;
                     };
@@ -333,6 +355,17 @@ impl<'a> Bundle<'a> {
             (None, None) => Target::Unread(index),
         }
     }
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// What is there.
+    pub found: Found,
+    /// The path without links and `..`, as far as it was followed.
+    pub path: Vec<u8>,
+    /// Whether the path's own last component is a symbolic link.
+    pub is_link: bool,
 }
 
 enum Target<'a> {

@@ -88,6 +88,11 @@ impl<'a, T> PathTable<'a, T> {
         self.hash.below(folder, name)
     }
 
+    /// The hash of a whole path.
+    pub fn hash_of(&self, path: &[u8]) -> u64 {
+        self.hash.of(path)
+    }
+
     /// The value of a path with this hash; if it has none, `value` is set and nothing answered.
     pub fn get_or_insert(&mut self, path: &'a [u8], hash: u64, value: T) -> Option<&mut T> {
         match self.seek(path, hash) {

@@ -94,6 +94,7 @@ pub struct LocalS3 {
     store: Arc<Store>,
     service: S3Service,
     network: Option<Arc<Network>>,
+    region: Arc<str>,
 }
 
 impl LocalS3 {
@@ -110,7 +111,7 @@ impl LocalS3 {
         let mut builder = S3ServiceBuilder::new(Api {
             store: Arc::clone(&store),
             account,
-            region,
+            region: region.clone(),
             network: network.clone(),
         });
         builder.set_host(Hosts);
@@ -118,7 +119,13 @@ impl LocalS3 {
             store,
             service: builder.build(),
             network,
+            region: region.into(),
         })
+    }
+
+    /// The region of its buckets.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// What it holds.

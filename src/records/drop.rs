@@ -241,6 +241,9 @@ pub struct Drop {
     /// The deployment block that matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_block: Option<String>,
+    /// The deployment whose revision is deployed once more, where the drop is a wish for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redeploys: Option<DeploymentId>,
     /// What is wrong with it, or would bite.
     #[serde(default)]
     pub findings: Vec<Finding>,
@@ -262,6 +265,7 @@ impl Drop {
             build,
             status: DropStatus::Deploying,
             deployment_block: None,
+            redeploys: None,
             findings: Vec::new(),
             deployments: Vec::new(),
             created_at: now,

@@ -783,7 +783,7 @@ fn err_every_class_of_mistake_has_its_place() {
         ),
         (
             "[]",
-            "f.yml:1:1: key `settings` holds a list, expected a mapping [settings-wrong-type]; write a mapping there",
+            "f.yml:1:1: the file holds a list, expected a mapping [settings-wrong-type]; write a mapping there",
         ),
         (
             "deployment: main",

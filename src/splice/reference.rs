@@ -280,7 +280,7 @@ impl Case {
 }
 
 /// The plan carried out step by step.
-fn carry_out(plan: &SplicePlan<'_>, source: &[u8]) -> Vec<u8> {
+pub(super) fn carry_out(plan: &SplicePlan<'_>, source: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     for (n, step) in plan.steps().enumerate() {
         assert_eq!(step.output.start, out.len() as u64);

@@ -316,21 +316,26 @@ impl<'a> ZipLayout<'a> {
             return Ok(());
         };
         let name_end = LOCAL_BYTES + change.header.header_name.len();
-        let (Some(fixed), Some(extra)) =
-            (local.first_chunk::<LOCAL_BYTES>(), local.get(name_end..))
-        else {
+        let fields = || {
+            let (start, rest) = local.split_at_checked(LOCAL_FLAGS_AT as usize)?;
+            let (flags, rest) = rest.split_at_checked(2)?;
+            let middle_bytes = (LOCAL_NAME_LENGTH_AT - LOCAL_FLAGS_AT) as usize - flags.len();
+            let (middle, rest) = rest.split_at_checked(middle_bytes)?;
+            // Behind the name's length.
+            let extra_length = rest.get(2..4)?;
+            Some((start, flags, middle, extra_length, local.get(name_end..)?))
+        };
+        let Some((start, flags, middle, extra_length, extra)) = fields() else {
             return Err(truncated(name_end).into());
         };
-        out.extend_from_slice(&fixed[..LOCAL_FLAGS_AT as usize]);
+        out.extend_from_slice(start);
         if change.flags == change.header.flags() {
             // What the two headers differ in elsewhere is left as it is.
-            out.extend_from_slice(&fixed[LOCAL_FLAGS_AT as usize..LOCAL_NAME_LENGTH_AT as usize]);
+            out.extend_from_slice(flags);
         } else {
             out.extend_from_slice(&change.flags.to_le_bytes());
-            out.extend_from_slice(
-                &fixed[LOCAL_FLAGS_AT as usize + 2..LOCAL_NAME_LENGTH_AT as usize],
-            );
         }
+        out.extend_from_slice(middle);
         out.extend_from_slice(&field_length(change.name.len()));
         if change.is_malformed() {
             let sound = extra
@@ -341,7 +346,7 @@ impl<'a> ZipLayout<'a> {
             out.extend_from_slice(change.name);
             out.extend_from_slice(sound);
         } else {
-            out.extend_from_slice(&fixed[LOCAL_NAME_LENGTH_AT as usize + 2..]);
+            out.extend_from_slice(extra_length);
             out.extend_from_slice(change.name);
         }
         Ok(())

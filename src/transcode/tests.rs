@@ -315,6 +315,7 @@ fn err_links_that_cannot_be_copied() {
         "hard link `link` shares the 16777217 bytes of `large`, limit for a zip is 16777216; \
          a revision of bundle type tgz has no such limit"
     );
+    assert_eq!(error.code(), "hard-link-too-large");
     assert!(convert(&samples, ArchiveFormat::TarGz).is_ok());
     for target in ["missing", "d/", "self"] {
         let samples = [Sample::directory("d/"), Sample::hard_link("self", target)];
@@ -374,6 +375,7 @@ fn err_a_source_that_is_not_the_indexed_one() {
         run(&other),
         Err(TranscodeError::SourceChanged { offset: 1024 })
     );
+    assert_eq!(run(&other).unwrap_err().code(), "archive-changed");
     for end in 0..1539 {
         let error = TranscodeError::SourceTruncated { end: end as u64 };
         assert_eq!(run(&tar[..end]), Err(error));

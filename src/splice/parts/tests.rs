@@ -94,7 +94,7 @@ fn ok_an_unchanged_object_is_copied_whole_or_in_large_parts() {
 
 #[test]
 fn ok_a_small_revision_is_one_put() {
-    let plan = planned([1000; 8_000], &PartLimits::default());
+    let plan = planned([1000; 7_000], &PartLimits::default());
     assert!(matches!(plan.delivery, Delivery::PutObject(_)), "{plan:?}");
     assert_eq!(plan.traffic.requests, 2);
 }

@@ -77,6 +77,11 @@ pub(super) const ROWS: &[Code] = &[
         "archive into one file",
     ),
     refuse(
+        "archive-changed",
+        "the artifact was not the same at a second reading",
+        "upload it again under a key of its own",
+    ),
+    refuse(
         "internal",
         "the reader was used wrongly; the archive is not to blame",
         "report it with the artifact's key",
@@ -132,6 +137,26 @@ pub(super) const ROWS: &[Code] = &[
         "entry-special",
         "an entry is a FIFO, device or socket, on which the agent hangs or fails",
         "leave it out of the artifact, or name it under `exclude`",
+    ),
+    refuse(
+        "entry-special-file",
+        "an entry is a FIFO, device or socket, which a revision cannot carry",
+        "leave it out of the artifact, or name it under `exclude`",
+    ),
+    refuse(
+        "hard-link-dangling",
+        "a hard link's target is not in the revision",
+        "archive with `--hard-dereference`, or from a folder that holds both names",
+    ),
+    refuse(
+        "hard-link-too-large",
+        "a hard link's target has to be held in memory to be written twice, and is too large for that",
+        "archive with `--hard-dereference`, or use `bundle_type: tar`",
+    ),
+    refuse(
+        "hard-link-replaced",
+        "a hard link's target is replaced by a later entry of the same name",
+        "archive each file once",
     ),
     refuse(
         "entry-directory-with-content",

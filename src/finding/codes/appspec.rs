@@ -43,8 +43,8 @@ pub(super) const ROWS: &[Code] = &[
     ),
     refuse(
         "appspec-encoding",
-        "the AppSpec is not plain UTF-8: a byte order mark, UTF-16, a NUL or broken characters",
-        "save it as UTF-8 text without byte order mark (BOM)",
+        "the AppSpec is not plain UTF-8: a byte order mark, UTF-16, control or broken characters",
+        "save it as UTF-8 text without byte order mark (BOM), and take control characters out",
     ),
     refuse(
         "appspec-syntax",
@@ -82,9 +82,14 @@ pub(super) const ROWS: &[Code] = &[
         "correct it, or take it out",
     ),
     warn(
+        "appspec-byte-order-mark",
+        "a byte order mark stands before a first line without a key; with one there the agent would refuse it",
+        "save it as UTF-8 text without byte order mark (BOM)",
+    ),
+    warn(
         "appspec-second-document",
-        "a second YAML document follows the first; it is ignored",
-        "take out what follows the second `---`",
+        "something follows the first YAML document, which is all that the agent reads",
+        "take out what follows, or correct the brackets, `---` or indentation before it",
     ),
     // The AppSpec's top.
     refuse(
@@ -120,7 +125,7 @@ pub(super) const ROWS: &[Code] = &[
     ),
     refuse(
         "files-destination-invalid",
-        "an item of `files` has no `destination`, or one that is not text",
+        "an item of `files` has no `destination`, or one that is not text, is too long or begins with `~`",
         "write an absolute path on the instance",
     ),
     refuse(
@@ -163,6 +168,12 @@ pub(super) const ROWS: &[Code] = &[
         "permissions-on-windows",
         "`permissions` stands in an AppSpec for windows",
         "take them out; set them in an AfterInstall script",
+    ),
+    refuse(
+        "permission-path-unsafe",
+        "an ACL or context is set on a path with white space or a shell's character, which the agent writes into \
+         a command line without quotes",
+        "rename it, or leave it out by `pattern`, `except` or `type`",
     ),
     refuse(
         "permission-object-missing",
