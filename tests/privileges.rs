@@ -213,9 +213,6 @@ async fn every_call() -> BTreeMap<&'static str, BTreeSet<Need>> {
     world.deploy_build(4, large_application()).await;
     aws.faults().clear();
 
-    two_levels(&world, 11).await;
-    aws.settled().await;
-
     // A fixed key, and an event without a version.
     world.put("settings/shop.yml", fixed_key());
     let fixed = world.deploy_build(5, application(5)).await;
@@ -248,6 +245,9 @@ async fn every_call() -> BTreeMap<&'static str, BTreeSet<Need>> {
     aws.settled().await;
     aws.faults().clear();
     world.schedule().await.unwrap();
+    aws.settled().await;
+
+    two_levels(&world, 11).await;
     aws.settled().await;
 
     // Those who are no functions.

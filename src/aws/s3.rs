@@ -295,7 +295,7 @@ impl Aws {
             let what = format!("bytes {range} but {found} bytes");
             incomplete(OPERATION, resource.clone(), &what)
         };
-        // Pieces go where they belong as they come: collecting them would hold all of them twice.
+        // Collecting the pieces would hold all of them twice.
         let mut bytes = Vec::with_capacity(wanted);
         let mut body = answer.body;
         while let Some(piece) = body.next().await {
@@ -414,16 +414,12 @@ impl ObjectStore for &Aws {
         object: &NewObject,
         written: &WrittenObject,
     ) -> Result<(), ServiceError> {
+        let version_id = written.version_id.as_ref();
         self.s3(Some(&object.region))
             .delete_object()
             .bucket(object.bucket.as_str())
             .key(object.key.as_str())
-            .set_version_id(
-                written
-                    .version_id
-                    .as_ref()
-                    .map(|version| version.as_str().to_owned()),
-            )
+            .set_version_id(version_id.map(|version| version.as_str().to_owned()))
             .send()
             .await
             .map(|_| ())

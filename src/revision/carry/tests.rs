@@ -87,11 +87,27 @@ impl ObjectStore for Shelf {
     async fn head(
         &self,
         _: &BucketName,
-        _: &ObjectKey,
+        key: &ObjectKey,
         _: Option<&VersionId>,
         _: Option<&ETag>,
     ) -> Result<ObjectHead, ServiceError> {
-        unreachable!("nothing is looked at")
+        self.called("HeadObject")?;
+        let Some(object) = self.state().objects.get(key.as_str()).cloned() else {
+            return Err(ServiceError {
+                operation: "HeadObject",
+                resource: key.to_string(),
+                kind: Kind::NotFound,
+                code: None,
+                message: "there is none".to_owned(),
+            });
+        };
+        Ok(ObjectHead {
+            etag: etag(&object),
+            version_id: None,
+            size: object.len() as u64,
+            last_modified: Timestamp::UNIX_EPOCH,
+            metadata: BTreeMap::new(),
+        })
     }
 
     async fn put(&self, object: &NewObject, body: Bytes) -> Result<WrittenObject, ServiceError> {
