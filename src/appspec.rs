@@ -18,7 +18,7 @@ mod serverless;
 #[cfg(test)]
 mod tests;
 
-pub use permissions::{Ace, Permission};
+pub use permissions::{Ace, Names, Permission};
 pub use server::{
     FileMapping, Hook, OperatingSystem, SERVER_HOOKS, Script, Server, TIMEOUT_SECONDS_DEFAULT,
     TIMEOUT_SECONDS_MAX,

@@ -539,8 +539,6 @@ fn write_shape(node: &Node, shape: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -800,7 +798,7 @@ mod tests {
     }
 
     #[test]
-    fn err_bombs_are_refused_quickly() {
+    fn err_bombs_are_refused_by_limits() {
         let laughs = {
             let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
             for level in 1..10 {
@@ -837,19 +835,23 @@ mod tests {
             ("colons", "a:".repeat(120_000) + " : :"),
         ];
         for (name, text) in bombs {
-            let started = Instant::now();
             let outcome = parse(text.as_bytes(), &Limits::default());
-            println!(
-                "{name}: {:?} for {} bytes: {:?}",
-                started.elapsed(),
-                text.len(),
-                outcome.as_ref().map(Vec::len)
+            // Refused by a limit, or by the grammar at the first token that is too much.
+            let is_bounded = matches!(
+                outcome,
+                Err(YamlError::TooLarge { .. }
+                    | YamlError::TooDeep { .. }
+                    | YamlError::TooManyEvents { .. }
+                    | YamlError::TooManyAliases { .. })
             );
-            if name != "colons" {
-                assert!(outcome.is_err(), "{name}");
-            }
+            let by_grammar = ["anchors", "tags", "one long key", "colons"];
+            assert!(
+                is_bounded || by_grammar.contains(&name),
+                "{name}: {outcome:?}"
+            );
+            assert!(outcome.is_err() || name == "colons", "{name}");
         }
-        // Long but harmless documents, for their times.
+        // Long but harmless documents.
         for (name, text) in [
             ("one long scalar", format!("a: {}", "x ".repeat(120_000))),
             (
@@ -865,9 +867,7 @@ mod tests {
                 (0..9_400).map(|key| format!("k{key}: v\n")).collect(),
             ),
         ] {
-            let started = Instant::now();
             let outcome = parse(text.as_bytes(), &Limits::default());
-            println!("{name}: {:?} for {} bytes", started.elapsed(), text.len());
             assert!(outcome.is_ok(), "{name}: {outcome:?}");
         }
     }

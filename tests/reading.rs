@@ -95,3 +95,67 @@ async fn the_check_reads_the_appspec_circle_yml_and_the_hook_scripts_and_no_othe
         .sum();
     assert_eq!(store.got() - for_the_index, least);
 }
+
+/// A tar.gz of these files, stored rather than deflated.
+fn tar_gz(files: &[(&str, &[u8])]) -> Bytes {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    let mut tar = tar::Builder::new(gzip);
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, name, *content).unwrap();
+    }
+    Bytes::from(tar.into_inner().unwrap().finish().unwrap())
+}
+
+#[tokio::test]
+async fn of_a_tar_gz_the_check_reads_nothing_anew_but_for_hook_scripts_which_take_one_pass() {
+    let large = vec![b'x'; KEPT_BYTES_MAX as usize + 1];
+    let without_hooks = "version: 0.0\nos: linux\nfiles: [{source: /, destination: /srv}]\n";
+    for (appspec, passes) in [(without_hooks, 0), (APPSPEC, 1)] {
+        let bytes = tar_gz(&[
+            ("appspec.yml", appspec.as_bytes()),
+            ("bin/a.sh", b"#!/bin/sh\n"),
+            ("front.bin", &large),
+            ("bin/b.sh", b"#!/bin/sh\necho b\n"),
+            (CIRCLE_YML, b"deployment: {}\n"),
+        ]);
+        let object = SourceObject {
+            bucket: "artifacts".parse().unwrap(),
+            key: "app.tar.gz".parse().unwrap(),
+            version_id: None,
+            etag: ETag::from("0"),
+            size: bytes.len() as u64,
+        };
+        let store = Counted {
+            bytes,
+            got: AtomicU64::new(0),
+        };
+        let size = object.size;
+        let artifact = OpenedArtifact::open(&store, object, &Limits::default())
+            .await
+            .unwrap();
+        let for_the_index = store.got();
+        let exclude = globset::GlobSet::empty();
+        let choice = Choice {
+            application_root: "",
+            exclude: &exclude,
+            format: ArchiveFormat::TarGz,
+        };
+        let contents = choose_contents(&*artifact.index, &choice).unwrap();
+        let (_, report) = artifact
+            .check(&contents, &Options::default())
+            .await
+            .unwrap();
+        assert_eq!(report.findings, []);
+        let circle = find_document(&*artifact.index, CIRCLE_YML, ArchiveFormat::TarGz).unwrap();
+        let found = artifact.contents(&[circle], 1_000).await.unwrap();
+        assert_eq!(found[&circle], b"deployment: {}\n");
+        let added = store.got() - for_the_index;
+        assert!(
+            added <= passes * size && (added > 0) == (passes > 0),
+            "{added} of {size} bytes"
+        );
+    }
+}

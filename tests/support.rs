@@ -202,7 +202,7 @@ fn program(name: &str, built: &str) -> String {
 }
 
 /// Buckets that the suite's settings name, besides [`REVISIONS`].
-const OTHER_BUCKETS: [&str; 2] = ["unversioned", "no-such-bucket"];
+const OTHER_BUCKETS: [&str; 3] = ["unversioned", "no-such-bucket", "staging-bucket"];
 
 /// What the template grants in a policy, for the suite's buckets: its revisions have any key.
 pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {

@@ -70,33 +70,86 @@ impl Permission {
 
     /// Whether the item meets what has this path below its `object`.
     pub fn meets_name(&self, name: &str) -> bool {
-        (self.pattern == "**" || matches_glob(name, &self.pattern))
-            && !self.except.iter().any(|except| matches_glob(name, except))
+        if name.contains('/') {
+            return self.pattern == "**";
+        }
+        self.names().take(name)
+    }
+
+    /// Which names directly in the folder it means, made ready for many of them.
+    pub fn names(&self) -> Names<'_> {
+        Names {
+            pattern: (self.pattern != "**").then(|| NameGlob::new(&self.pattern)),
+            except: self
+                .except
+                .iter()
+                .map(|except| NameGlob::new(except))
+                .collect(),
+        }
+    }
+}
+
+/// Which names directly in a folder an item of `permissions` means.
+#[derive(Debug, Clone)]
+pub struct Names<'p> {
+    /// `None` for all.
+    pattern: Option<NameGlob<'p>>,
+    except: Vec<NameGlob<'p>>,
+}
+
+impl Names<'_> {
+    /// Whether every name is meant.
+    pub fn take_all(&self) -> bool {
+        self.pattern.is_none() && self.except.is_empty()
+    }
+
+    /// Whether this one is; it has no `/`.
+    pub fn take(&self, name: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|glob| glob.matches(name))
+            && !self.except.iter().any(|glob| glob.matches(name))
     }
 }
 
 /// The agent's simple glob: `*` stands for any characters, nothing matches across `/`.
-fn matches_glob(name: &str, pattern: &str) -> bool {
-    if name.contains('/') {
-        return false;
-    }
-    let mut parts = pattern.split('*');
-    let Some(first) = parts.next() else {
-        return false;
-    };
-    let Some(mut rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let Some(last) = parts.next_back() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
+#[derive(Debug, Clone)]
+struct NameGlob<'p> {
+    first: &'p str,
+    /// Between two `*`.
+    middle: Vec<&'p str>,
+    /// Behind the last `*`; `None` without any.
+    last: Option<&'p str>,
+}
+
+impl<'p> NameGlob<'p> {
+    fn new(pattern: &'p str) -> Self {
+        let mut parts = pattern.split('*');
+        let first = parts.next().unwrap_or_default();
+        let last = parts.next_back();
+        Self {
+            first,
+            middle: parts.collect(),
+            last,
         }
     }
-    rest.ends_with(last)
+
+    fn matches(&self, name: &str) -> bool {
+        let Some(last) = self.last else {
+            return name == self.first;
+        };
+        if !name.ends_with(last) {
+            return false;
+        }
+        let Some(mut rest) = name.strip_prefix(self.first) else {
+            return false;
+        };
+        for part in &self.middle {
+            match rest.split_once(part) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
 }
 
 pub(super) fn read(

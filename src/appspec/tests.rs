@@ -761,7 +761,7 @@ fn ok_os_makes_it_a_server_appspec_whatever_else_is_in_it() {
 }
 
 #[test]
-fn err_appspecs_made_to_hurt_are_refused_in_time() {
+fn err_appspecs_made_to_hurt_are_refused_by_limits() {
     let laughs = (1..10).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
         let before = format!("*a{}", level - 1);
         format!(
@@ -787,15 +787,12 @@ fn err_appspecs_made_to_hurt_are_refused_in_time() {
             format!("{small}files:\n{}", "- a\n".repeat(150_000)),
         ),
     ] {
-        let started = std::time::Instant::now();
         let findings = AppSpec::read(text.as_bytes(), "appspec.yml").unwrap_err();
         let found: Vec<&str> = findings
             .iter()
             .map(|finding| finding.code.as_str())
             .collect();
         assert_eq!(found, [code]);
-        let seconds = started.elapsed().as_secs();
-        assert!(seconds < 10, "{seconds} s for {} bytes", text.len());
     }
 }
 

@@ -5,12 +5,13 @@
 //! here; rules that depend on it stay silent.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use super::Near;
 use super::bundle::{Bundle, Found, Known};
-use super::hash::PathTable;
+use super::hash::NameTable;
 use super::report::Findings;
-use super::walk::Walk;
+use super::walk::Marks;
 use crate::appspec::{FileMapping, OperatingSystem, Server};
 use crate::contents::shown;
 use crate::finding::Finding;
@@ -22,10 +23,7 @@ pub(super) const COMPARISONS_MAX: usize = 20_000_000;
 const DESTINATION_BYTES_MAX: usize = 4_095;
 
 /// Paths that items make whose destinations are inside each other, before they count as too much to judge.
-const TARGETS_MAX: usize = 4_000_000;
-
-/// Bytes of those paths.
-const TARGET_BYTES_MAX: usize = 256 << 20;
+const MAKINGS_MAX: usize = 2_000_000;
 
 /// One item of `files`, its paths normalised.
 #[derive(Debug)]
@@ -281,8 +279,8 @@ pub(super) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 
 /// Finds two sources for one destination, and files where directories have to be.
 ///
-/// Only items whose destinations are the same, or inside each other, can meet: what those make is listed and
-/// looked up, path by path.
+/// Only items whose destinations are the same, or inside each other, can meet: what those make is entered in
+/// one tree.
 pub(super) fn check_collisions(
     bundle: &Bundle<'_>,
     items: &[Item<'_>],
@@ -292,39 +290,13 @@ pub(super) fn check_collisions(
     if !related.contains(&true) {
         return;
     }
-    let is_related = |number: usize| related.get(number) == Some(&true);
-    let Some((targets, bytes)) = targets(bundle, items, &is_related) else {
+    let mut made = Destinations::with_capacity(bundle.row_count());
+    if made.fill(bundle, items, &related).is_none() {
         findings.add(too_much());
         return;
-    };
-    let mut made: PathTable<'_, (u32, bool)> = PathTable::with_capacity(targets.len());
-    // Of each item, the first clash with one before it.
-    let mut clashes: BTreeMap<u32, (u32, &[u8])> = BTreeMap::new();
-    for (end, target) in targets.iter().enumerate() {
-        let begin = end.checked_sub(1).and_then(|before| targets.get(before));
-        let begin = begin.map_or(0, |before| before.end);
-        let Some(path) = bytes.get(begin..target.end) else {
-            continue;
-        };
-        let spot = (target.item, target.is_directory);
-        let hash = made.hash_of(path);
-        let Some((other, other_is_directory)) = made.get_or_insert(path, hash, spot) else {
-            continue;
-        };
-        if target.is_directory && *other_is_directory {
-            continue;
-        }
-        let (first, second) = if *other <= target.item {
-            (*other, target.item)
-        } else {
-            (target.item, *other)
-        };
-        if first != second {
-            clashes.entry(second).or_insert((first, path));
-        }
     }
-    for (second, (first, path)) in clashes {
-        let (Some(item), Some(other)) = (items.get(second as usize), items.get(first as usize))
+    for (second, (first, node)) in &made.clashes {
+        let (Some(item), Some(other)) = (items.get(*second as usize), items.get(*first as usize))
         else {
             continue;
         };
@@ -337,7 +309,7 @@ pub(super) fn check_collisions(
                     shown(item.mapping.source.as_bytes()),
                     shown(other.mapping.source.as_bytes()),
                     other.mapping.place.line,
-                    shown(path)
+                    shown(&made.path(*node))
                 ),
                 "let each destination file come from one source",
             ),
@@ -382,51 +354,111 @@ fn related(items: &[Item<'_>]) -> Vec<bool> {
     related
 }
 
-/// Something that `Install` makes; its path is the stretch of a buffer that ends here.
-struct Made {
-    end: usize,
-    item: u32,
-    is_directory: bool,
+/// What `Install` makes on the instance, as a tree of names.
+struct Destinations<'a> {
+    /// Name in a folder's row: the first item that makes it, and whether it is a directory.
+    made: NameTable<'a, (u32, bool)>,
+    /// How often something is made.
+    makings: usize,
+    /// Of each item, the first clash with one before it, and the row where.
+    clashes: BTreeMap<u32, (u32, u32)>,
 }
 
-/// Everything that these items make: their destinations with the folders above, then their contents.
-fn targets(
-    bundle: &Bundle<'_>,
-    items: &[Item<'_>],
-    is_wanted: &impl Fn(usize) -> bool,
-) -> Option<(Vec<Made>, Vec<u8>)> {
-    let mut made: Vec<Made> = Vec::new();
-    let mut bytes: Vec<u8> = Vec::new();
-    let mut add = |parts: [&[u8]; 3], item: usize, is_directory: bool| {
-        for part in parts {
-            bytes.extend_from_slice(part);
-        }
-        made.push(Made {
-            end: bytes.len(),
-            item: u32::try_from(item).ok()?,
-            is_directory,
-        });
-        (made.len() < TARGETS_MAX && bytes.len() < TARGET_BYTES_MAX).then_some(())
-    };
-    for (number, item) in items.iter().enumerate().filter(|(n, _)| is_wanted(*n)) {
-        for (step, folder) in ancestors(&item.target).enumerate() {
-            let is_directory = step > 0 || item.is_directory;
-            add([folder.as_bytes(), b"", b""], number, is_directory)?;
+/// The row above the tree's root.
+const ABOVE_ROOT: u32 = u32::MAX;
+
+impl<'a> Destinations<'a> {
+    fn with_capacity(count: usize) -> Self {
+        Self {
+            made: NameTable::with_capacity(count),
+            makings: 0,
+            clashes: BTreeMap::new(),
         }
     }
-    Walk::over(items, is_wanted).each(bundle, |list, path, is_directory| {
-        for number in list {
-            let item = items.get(*number)?;
-            let name = match item.source.len() {
-                0 => path,
-                length => path.get(length.saturating_add(1)..).unwrap_or_default(),
-            };
-            let folder = item.target.trim_end_matches('/').as_bytes();
-            add([folder, b"/", name], *number, is_directory)?;
+
+    /// Enters what the related items make: their destinations with the folders above, then their contents.
+    /// Nothing is answered where that is too much.
+    fn fill(&mut self, bundle: &Bundle<'a>, items: &'a [Item<'_>], related: &[bool]) -> Option<()> {
+        let mut sources = Vec::new();
+        for (number, (item, _)) in (0_u32..).zip(items.iter().zip(related)).filter(is_related) {
+            let target = self.make_target(item, number)?;
+            if item.is_directory {
+                sources.push((item.source.as_bytes(), (number, target)));
+            }
+        }
+        let mut marks = Marks::new(bundle, sources.into_iter());
+        // For each folder of the bundle, as a stretch of one list: the items that copy it, and where to.
+        let mut copies: Vec<(u32, u32)> = marks.at_top().collect();
+        let top = 0..copies.len();
+        let mut stretches: Vec<Range<usize>> = Vec::with_capacity(bundle.row_count());
+        for (number, row) in (0_u32..).zip(bundle.rows()) {
+            let folder = row
+                .folder
+                .map_or(Some(&top), |at| stretches.get(at as usize));
+            let begin = copies.len();
+            for at in folder.cloned().unwrap_or_default() {
+                let (item, target) = copies.get(at).copied()?;
+                let node = self.make(target, row.name, item, row.is_directory)?;
+                if row.is_directory {
+                    copies.push((item, node));
+                }
+            }
+            copies.extend(marks.at(number));
+            stretches.push(begin..copies.len());
         }
         Some(())
-    })?;
-    Some((made, bytes))
+    }
+
+    /// An item's destination with the folders above; answers its row.
+    fn make_target(&mut self, item: &'a Item<'_>, number: u32) -> Option<u32> {
+        let mut parts = item.target.split('/').filter(|part| !part.is_empty());
+        let mut next = parts.next();
+        let mut node = self.make(ABOVE_ROOT, b"", number, next.is_some() || item.is_directory)?;
+        while let Some(part) = next {
+            next = parts.next();
+            let is_directory = next.is_some() || item.is_directory;
+            node = self.make(node, part.as_bytes(), number, is_directory)?;
+        }
+        Some(node)
+    }
+
+    fn make(&mut self, folder: u32, name: &'a [u8], item: u32, is_directory: bool) -> Option<u32> {
+        self.makings = self.makings.saturating_add(1);
+        if self.makings > MAKINGS_MAX {
+            return None;
+        }
+        let hash = self.made.hash_in(folder, name);
+        let key = (folder, name);
+        let (node, known) = self.made.get_or_insert(key, hash, (item, is_directory));
+        if let Some((other, other_is_directory)) = known
+            && !(is_directory && *other_is_directory)
+            && *other != item
+        {
+            let first = item.min(*other);
+            let second = item.max(*other);
+            self.clashes.entry(second).or_insert((first, node));
+        }
+        Some(node)
+    }
+
+    /// The path of a row.
+    fn path(&self, node: u32) -> Vec<u8> {
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut next = self.made.row(node);
+        while let Some(((folder, name), _)) = next {
+            names.push(name);
+            next = self.made.row(folder);
+        }
+        if names.len() == 1 {
+            names.push(b"");
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+}
+
+fn is_related((_, (_, is_related)): &(u32, (&Item<'_>, &bool))) -> bool {
+    **is_related
 }
 
 pub(super) struct TooMuch;

@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::bundle::Bundle;
+use super::bundle::{Bundle, Row};
 use super::install::{
     COMPARISONS_MAX, Item, TooMuch, ancestors, below, join, made, normalised, spend, too_much,
 };
 use super::report::Findings;
 use super::scripts::{SHELL_CHARACTERS, WORD_ENDS};
-use super::walk::Walk;
-use crate::appspec::{Permission, Server};
-use crate::contents::{Trail, shown};
+use super::walk::Marks;
+use crate::appspec::{Names, Permission, Server};
+use crate::contents::shown;
 use crate::finding::Finding;
 use crate::yaml::Place;
 
@@ -45,7 +45,11 @@ pub(super) fn check_permissions(
                 || (item.is_directory && made(bundle, items, &object).is_some())
         });
         if touches {
-            folders.push(Folder { permission, object });
+            folders.push(Folder {
+                permission,
+                object,
+                names: permission.names(),
+            });
         } else {
             findings.at(
                 permission.place,
@@ -116,6 +120,8 @@ struct Folder<'p> {
     permission: &'p Permission,
     /// Normalised.
     object: String,
+    /// Of what lies directly in it.
+    names: Names<'p>,
 }
 
 impl Folder<'_> {
@@ -213,14 +219,14 @@ struct State {
     is_settled: [bool; 2],
 }
 
+/// What a destination that becomes an object costs, measured in comparisons.
+const OBJECT_COST: usize = 16;
+
 /// Which items meet at which paths.
 struct Meetings<'f, 'p> {
     items: &'f [Item<'f>],
     folders: &'f [Folder<'p>],
     by_object: &'f HashMap<&'f str, Vec<usize>>,
-    walk: Walk<'f>,
-    /// Folders of the bundle that become an object: the item of `files`, and that of `permissions`.
-    objects: HashMap<Vec<u8>, Vec<(usize, usize)>>,
     budget: usize,
     states: Vec<State>,
     /// The first path of each pair.
@@ -229,6 +235,8 @@ struct Meetings<'f, 'p> {
     defaults: BTreeSet<usize>,
     /// Items that meet a path which breaks their command line, with the first one.
     unsafe_paths: BTreeMap<usize, String>,
+    /// Room for the items that meet one path.
+    met: Vec<usize>,
 }
 
 impl<'f, 'p> Meetings<'f, 'p> {
@@ -242,18 +250,19 @@ impl<'f, 'p> Meetings<'f, 'p> {
             items,
             folders,
             by_object,
-            walk: Walk::over(items, |_| true),
-            objects: HashMap::new(),
             budget,
             states: Vec::new(),
             pairs: BTreeMap::new(),
             defaults: BTreeSet::new(),
             unsafe_paths: BTreeMap::new(),
+            met: Vec::new(),
         }
     }
 
     /// Looks at everything that `Install` makes.
     fn visit_all(&mut self, bundle: &Bundle<'_>) -> Result<(), TooMuch> {
+        // Folders of the bundle that become an object: the item of `files`, and that of `permissions`.
+        let mut objects: Vec<(String, (usize, usize))> = Vec::new();
         for (number, item) in self.items.iter().enumerate() {
             if !item.is_directory {
                 self.visit_file(&item.target)?;
@@ -262,44 +271,48 @@ impl<'f, 'p> Meetings<'f, 'p> {
             spend(&mut self.budget, self.folders.len())?;
             for (folder_number, folder) in self.folders.iter().enumerate() {
                 if let Some(rest) = below(&folder.object, &item.target) {
-                    let place = join(&item.source, rest).into_bytes();
-                    let found = self.objects.entry(place).or_default();
-                    found.push((number, folder_number));
+                    spend(&mut self.budget, OBJECT_COST)?;
+                    objects.push((join(&item.source, rest), (number, folder_number)));
                 }
             }
         }
-        let top = self.state(None, b"")?;
-        let mut trail: Trail<Result<usize, TooMuch>> = Trail::new();
-        for (path, is_directory) in bundle.paths() {
-            let state = trail.follow(path, |above, folder, _| {
-                let above = match above {
-                    Some(Ok(above)) => *above,
-                    Some(Err(TooMuch)) => return Err(TooMuch),
-                    None => top,
-                };
-                self.state(Some(above), folder)
-            });
-            let state = match state {
-                Some(Ok(state)) => *state,
-                Some(Err(TooMuch)) => return Err(TooMuch),
-                None => top,
+        let sources = self.items.iter().enumerate();
+        let sources = sources
+            .filter(|(_, item)| item.is_directory)
+            .map(|(number, item)| (item.source.as_bytes(), number));
+        let mut sources = Marks::new(bundle, sources);
+        let objects = objects.iter();
+        let mut objects = Marks::new(bundle, objects.map(|(path, mark)| (path.as_bytes(), *mark)));
+        self.states.push(State::default());
+        let at_top: Vec<usize> = sources.at_top().collect();
+        let met_at_top: Vec<(usize, usize)> = objects.at_top().collect();
+        let top = self.state(0, &at_top, &met_at_top)?;
+        // Of each row, the state of what lies in it.
+        let mut within: Vec<usize> = Vec::with_capacity(bundle.row_count());
+        for (number, row) in (0_u32..).zip(bundle.rows()) {
+            let folder = row.folder.and_then(|folder| within.get(folder as usize));
+            let around = folder.copied().unwrap_or(top);
+            let state = if row.is_directory {
+                let starting: Vec<usize> = sources.at(number).collect();
+                let found: Vec<(usize, usize)> = objects.at(number).collect();
+                let below = self.below(around)?;
+                self.state(below, &starting, &found)?
+            } else {
+                around
             };
-            self.visit(state, path, is_directory)?;
+            within.push(state);
+            self.visit(around, &row)?;
         }
         Ok(())
     }
 
-    /// The state of a folder in one with the state `above`.
-    fn state(&mut self, above: Option<usize>, folder: &[u8]) -> Result<usize, TooMuch> {
-        let inherited = match above {
-            Some(above) => self.below(above)?,
-            None => {
-                self.states.push(State::default());
-                0
-            }
-        };
-        let starting = self.walk.starting_at(folder);
-        let found = self.objects.get(folder).map_or(&[][..], Vec::as_slice);
+    /// The state of a folder that would else have the one `inherited`.
+    fn state(
+        &mut self,
+        inherited: usize,
+        starting: &[usize],
+        found: &[(usize, usize)],
+    ) -> Result<usize, TooMuch> {
         if starting.is_empty() && found.is_empty() {
             return Ok(inherited);
         }
@@ -391,12 +404,12 @@ impl<'f, 'p> Meetings<'f, 'p> {
         Ok(())
     }
 
-    fn visit(&mut self, at: usize, path: &[u8], is_directory: bool) -> Result<(), TooMuch> {
+    fn visit(&mut self, at: usize, row: &Row<'_>) -> Result<(), TooMuch> {
         let Some(state) = self.states.get_mut(at) else {
             return Ok(());
         };
         let [files, directories] = &mut state.is_settled;
-        let is_settled = if is_directory { directories } else { files };
+        let is_settled = if row.is_directory { directories } else { files };
         if *is_settled {
             return Ok(());
         }
@@ -407,41 +420,42 @@ impl<'f, 'p> Meetings<'f, 'p> {
                 .is_some_and(|folder| runs_commands(folder.permission))
         };
         let picks_names = |number: &usize| {
-            folders.get(*number).is_some_and(|folder| {
-                folder.permission.pattern != "**" || !folder.permission.except.is_empty()
-            })
+            let folder = folders.get(*number);
+            folder.is_some_and(|folder| !folder.names.take_all())
         };
         *is_settled = state.covers.iter().all(|cover| {
             let mut all = cover.above.iter().chain(&cover.here);
             !all.any(names_matter) && !cover.here.iter().any(picks_names)
         });
         let covers = std::mem::take(&mut state.covers);
+        let mut met = std::mem::take(&mut self.met);
+        let name = std::str::from_utf8(row.name).unwrap_or_default();
         for cover in &covers {
             spend(&mut self.budget, cover.len())?;
             let Some(item) = self.items.get(cover.item) else {
                 continue;
             };
-            let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-            let name = std::str::from_utf8(name).unwrap_or_default();
             let is_met = |number: &usize, is_here: bool| {
                 folders.get(*number).is_some_and(|folder| {
-                    folder.sets(is_directory) && (!is_here || folder.permission.meets_name(name))
+                    folder.sets(row.is_directory) && (!is_here || folder.names.take(name))
                 })
             };
             let above = cover.above.iter().filter(|number| is_met(number, false));
             let here = cover.here.iter().filter(|number| is_met(number, true));
-            let mut met: Vec<usize> = above.chain(here).copied().collect();
+            met.clear();
+            met.extend(above.chain(here));
             met.sort_unstable();
             let target = || {
                 let rest = match item.source.len() {
-                    0 => path,
-                    length => path.get(length.saturating_add(1)..).unwrap_or_default(),
+                    0 => row.path,
+                    length => row.path.get(length.saturating_add(1)..).unwrap_or_default(),
                 };
                 let rest = String::from_utf8_lossy(rest);
                 format!("{}/{rest}", item.target.trim_end_matches('/'))
             };
-            self.note(&met, is_directory, target);
+            self.note(&met, row.is_directory, target);
         }
+        self.met = met;
         if let Some(state) = self.states.get_mut(at) {
             state.covers = covers;
         }

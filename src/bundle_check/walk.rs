@@ -1,66 +1,51 @@
-//! One way through the bundle for all items of `files`: which of them copy the path at hand.
+//! What stands at folders of the bundle, for one way through its rows.
 //!
-//! Owns the walk alone. An archive lists a folder's files one after another, so what is known of a folder is
-//! asked for once, and shared by all folders below it that add nothing.
-
-use std::collections::HashMap;
+//! Owns the order alone: whoever goes through the rows meets a folder before what lies in it, so what is
+//! known of a folder is kept by its row, and handed down.
 
 use super::bundle::Bundle;
-use super::install::Item;
-use crate::contents::Trail;
 
-/// Which items fill which folder of the bundle.
-pub(super) struct Walk<'i> {
-    /// Folder of the bundle to positions of the items whose source it is.
-    sources: HashMap<&'i [u8], Vec<usize>>,
+/// Marks at folders of the bundle, to be taken up in the order of its rows.
+#[derive(Debug)]
+pub(super) struct Marks<T> {
+    top: Vec<T>,
+    /// By row.
+    below: Vec<(u32, T)>,
+    next: usize,
 }
 
-impl<'i> Walk<'i> {
-    /// For the items that `wanted` picks by their position.
-    pub fn over(items: &'i [Item<'_>], wanted: impl Fn(usize) -> bool) -> Self {
-        let mut sources: HashMap<&[u8], Vec<usize>> = HashMap::new();
-        for (number, item) in items.iter().enumerate() {
-            if item.is_directory && wanted(number) {
-                sources
-                    .entry(item.source.as_bytes())
-                    .or_default()
-                    .push(number);
+impl<T: Copy> Marks<T> {
+    /// Each mark with the path of its folder, empty for the top; folders that are not there have none.
+    pub fn new<'p>(bundle: &Bundle<'_>, marks: impl Iterator<Item = (&'p [u8], T)>) -> Self {
+        let mut top = Vec::new();
+        let mut below = Vec::new();
+        for (path, mark) in marks {
+            if path.is_empty() {
+                top.push(mark);
+            } else if let Some(row) = bundle.row_of(path) {
+                below.push((row, mark));
             }
         }
-        Self { sources }
-    }
-
-    /// Positions of the items whose source is this folder itself.
-    pub fn starting_at(&self, folder: &[u8]) -> &[usize] {
-        self.sources.get(folder).map_or(&[], Vec::as_slice)
-    }
-
-    /// Calls `visit` with each path of the bundle that items copy, in the bundle's order: the items' positions,
-    /// the path, and whether it is a directory. Ends when `visit` answers nothing.
-    pub fn each<'b>(
-        &self,
-        bundle: &Bundle<'b>,
-        mut visit: impl FnMut(&[usize], &'b [u8], bool) -> Option<()>,
-    ) -> Option<()> {
-        let mut lists: Vec<Vec<usize>> = vec![self.starting_at(b"").to_vec()];
-        let mut trail: Trail<usize> = Trail::new();
-        for (path, is_directory) in bundle.paths() {
-            let list = trail.follow(path, |above, folder, _| {
-                let above = above.copied().unwrap_or(0);
-                let starting = self.starting_at(folder);
-                if starting.is_empty() {
-                    return above;
-                }
-                let mut list = lists.get(above).cloned().unwrap_or_default();
-                list.extend(starting);
-                lists.push(list);
-                lists.len().saturating_sub(1)
-            });
-            let list = lists.get(list.copied().unwrap_or(0));
-            if let Some(list) = list.filter(|list| !list.is_empty()) {
-                visit(list, path, is_directory)?;
-            }
+        below.sort_by_key(|(row, _)| *row);
+        Self {
+            top,
+            below,
+            next: 0,
         }
-        Some(())
+    }
+
+    /// Those at the top.
+    pub fn at_top(&self) -> impl Iterator<Item = T> {
+        self.top.iter().copied()
+    }
+
+    /// Those at a row; rows are to be asked for in their order.
+    pub fn at(&mut self, row: u32) -> impl Iterator<Item = T> {
+        let rest = self.below.get(self.next..).unwrap_or_default();
+        let count = rest.iter().take_while(|(at, _)| *at <= row).count();
+        self.next = self.next.saturating_add(count);
+        let here = rest.iter().take(count);
+        here.filter(move |(at, _)| *at == row)
+            .map(|(_, mark)| *mark)
     }
 }

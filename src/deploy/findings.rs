@@ -43,7 +43,7 @@ pub(super) fn no_match(
             "put {BRANCH} into the staging key pattern, or upload with the user metadata x-amz-meta-branch",
         );
     }
-    let mut message = format!("no deployment block of {file} matches {}", build.name());
+    let mut message = format!("no deployment block matches {}", build.name());
     for (index, block) in considered.iter().take(SHOWN_MAX).enumerate() {
         let join = if index == 0 { ": " } else { "; " };
         message.push_str(&format!("{join}`{}` {}", block.block, block.verdict));

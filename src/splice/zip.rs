@@ -40,6 +40,13 @@ struct Physical {
     positions: Vec<u32>,
 }
 
+/// What deflated content and directories need (APPNOTE 4.4.3.2).
+const VERSION_DEFLATED: u16 = 20;
+
+/// The newest version that unzip 6 reads: it skips entries whose directory record asks for more, whatever
+/// they are. What the local header asks for it does not look at.
+const VERSION_READ_MAX: u16 = 46;
+
 /// What becomes of one kept entry.
 struct Change<'a> {
     header: CentralHeader<'a>,
@@ -118,7 +125,8 @@ pub fn plan_splice<'a>(
         let copied = change.copied(span).length();
         copied_bytes += copied;
         at += copied + change.made_bytes();
-        is_unchanged &= !change.is_rewritten;
+        is_unchanged &= !change.is_rewritten
+            && version_needed(&change.header) == change.header.version_needed();
     }
     if is_unchanged {
         return Ok(SplicePlan::identity(zip.object_size()));
@@ -485,9 +493,9 @@ impl Change<'_> {
         };
         let comment = self.comment();
         let needed = if zip64_bytes == 0 {
-            self.header.version_needed()
+            version_needed(&self.header)
         } else {
-            self.header.version_needed().max(VERSION_ZIP64)
+            version_needed(&self.header).max(VERSION_ZIP64)
         };
         let mut fixed = *self.header.fixed();
         fixed[6..8].copy_from_slice(&needed.to_le_bytes());
@@ -525,4 +533,16 @@ impl Change<'_> {
 /// A length field; lengths were checked when the plan was made.
 fn field_length(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// The version that an entry asks for; one that unzip does not read is put right, because what is kept is
+/// stored or deflated.
+fn version_needed(header: &CentralHeader<'_>) -> u16 {
+    let needed = header.version_needed();
+    // The upper byte names a host, which readers pass over.
+    if needed & 0xff > VERSION_READ_MAX {
+        VERSION_DEFLATED
+    } else {
+        needed
+    }
 }

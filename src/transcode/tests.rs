@@ -325,6 +325,40 @@ fn err_links_that_cannot_be_copied() {
 }
 
 #[test]
+fn err_a_link_that_holds_a_file_left_out_and_is_replaced() {
+    let tar = write_tar(&[
+        Sample::file("left/one", "1"),
+        Sample::file("left/two", "2"),
+        Sample::hard_link("name", "left/one"),
+        Sample::hard_link("other", "left/one"),
+        Sample::hard_link("name", "left/two"),
+    ]);
+    let convert = |format| {
+        let index = tar_gz_index(&tar);
+        let kept = all(&index, 0).split_off(2);
+        transcode_in(index, kept, &gzip(&tar), format, 100)
+    };
+    for format in [ArchiveFormat::Tar, ArchiveFormat::TarGz] {
+        let error = convert(format).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "hard link `name` comes twice, and the first is all that would be left of `left/one`, \
+             which is not in the revision"
+        );
+        assert_eq!(error.code(), "hard-link-replaced");
+    }
+    // In a zip each link is a copy, and the last one of a name counts.
+    let (zip, _) = convert(ArchiveFormat::Zip).unwrap();
+    let found: Vec<_> = read_zip(&zip)
+        .into_iter()
+        .map(|sample| (sample.name, sample.content))
+        .collect();
+    let expected = [("other", b"1"), ("name", b"2")];
+    let expected = expected.map(|(name, content)| (name.to_owned(), content.to_vec()));
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn err_what_the_index_tells_is_told_at_once() {
     let tar = write_tar(&[
         Sample::file("a", "12345"),

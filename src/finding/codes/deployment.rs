@@ -178,6 +178,36 @@ pub(super) const SETTINGS: &[Code] = &[
 /// The rows about the revision and the deployment.
 pub(super) const DEPLOYMENT: &[Code] = &[
     refuse(
+        "redeploy-unreadable",
+        "the object under `….redeploy/` is no wish to redeploy",
+        "let `stagedrop redeploy` write it",
+    ),
+    refuse(
+        "redeploy-deployment-unknown",
+        "the wish names a deployment of which there is no record",
+        "wish for a deployment that `stagedrop history` shows",
+    ),
+    refuse(
+        "redeploy-other-build",
+        "the wish's key does not name the build or the application of the deployment that it wishes for",
+        "let `stagedrop redeploy` write it, or name the build that stands in the key",
+    ),
+    refuse(
+        "redeploy-revision-unknown",
+        "the record of the deployment names no revision",
+        "stage the build's artifact again, with the metadata `redeploy=true`",
+    ),
+    refuse(
+        "redeploy-other-region",
+        "the settings put the group in another region than the one where the revision lies",
+        "stage the build's artifact again, so that its revision is written there",
+    ),
+    refuse(
+        "redeploy-group-not-allowed",
+        "no block of the project's settings deploys that branch or tag to the group",
+        "add one that does, or name another group",
+    ),
+    refuse(
         "key-value-missing",
         "the key pattern needs something that neither key nor metadata of the artifact say",
         "upload with the metadata that the finding names",
