@@ -27,9 +27,6 @@ const OTHER_WORDS: [&str; 18] = [
     "version-id",
 ];
 
-/// What no test brings about: a record that was changed by hand.
-const WITHOUT_TEST: [&str; 2] = ["redeploy-other-region", "redeploy-revision-unknown"];
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -44,7 +44,7 @@ use crate::deployment::{
 };
 use crate::finding::Finding;
 use crate::key_pattern::Build;
-use crate::settings::{Order, Queue};
+use crate::settings::Queue;
 
 /// What became of a ticket on admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -219,6 +219,35 @@ async fn a_wish_that_names_another_branchs_build_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wish_for_bytes_that_are_elsewhere_or_nowhere_is_refused() {
+    let world = hooks_run().await;
+    let drop = world.deploy_build(1, application(1)).await;
+    let id = drop["deployments"][0]["deployment_id"].as_str().unwrap();
+    let key = format!("staging/shop/master/1-{COMMIT}.redeploy/shop/production.json");
+    let wish = json!({ "deployment_id": id, "wished_at": "now" }).to_string();
+    let refused = async |code: &str| {
+        world.put(&key, wish.clone());
+        world.aws.settled().await;
+        let drop = world.drop_record(&key);
+        assert_eq!(drop["status"], "rejected", "{drop:#}");
+        assert_eq!(drop["findings"][0]["code"], code, "{drop:#}");
+    };
+    let settings = SETTINGS.replace(
+        "    application_root: /",
+        "    region: eu-west-1\n    application_root: /",
+    );
+    assert_ne!(settings, SETTINGS);
+    world.put("settings/shop.yml", settings);
+    refused("redeploy-other-region").await;
+    world.put("settings/shop.yml", SETTINGS);
+    let name = format!("deployments/{id}.json");
+    let mut record = world.record(&name).unwrap();
+    record.as_object_mut().unwrap().remove("revision");
+    world.put(&format!("records/{name}"), record.to_string());
+    refused("redeploy-revision-unknown").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redeployment_needs_two_rights_on_s3_and_none_on_codedeploy() {
     let world = hooks_run().await;
     world.deploy_build(1, application(1)).await;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::deployment::DeploymentRequest;
 use crate::records::group::DropReference;
+use crate::settings::Order;
 
 const ME: &str = "me";
 
