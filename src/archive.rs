@@ -5,6 +5,7 @@
 //! bytes. Knows nothing of application roots, AppSpecs or S3.
 
 pub mod gzip;
+pub(crate) mod inflate;
 pub mod tar;
 pub mod zip;
 

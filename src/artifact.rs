@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use tokio::task::spawn_blocking;
 
 use crate::appspec::AppSpec;
-use crate::archive::gzip::{GzipError, TarGzError, TarGzScanner};
+use crate::archive::gzip::{BlockMap, GunzipRanges, GzipError, TarGzError, TarGzScanner};
 use crate::archive::tar::{TarError, TarReader, TarScan};
 use crate::archive::zip::{ZipError, ZipReader};
 use crate::archive::{ArchiveFormat, Index, Limits};
@@ -27,11 +28,13 @@ use crate::service_error::ServiceError;
 /// An artifact up to this size is read in one request and kept.
 pub const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of one request where a larger artifact is read from front to back.
-pub const WINDOW_BYTES: u64 = 8 << 20;
+pub const WINDOW_BYTES: u64 = 4 << 20;
 /// Last bytes of a larger artifact that are read at once: most archives have their whole directory there.
 const SUFFIX_BYTES: u64 = 256 << 10;
-/// Windows of a long directory that are read ahead.
-const READS_IN_FLIGHT: usize = 2;
+/// Windows that are read ahead.
+const WINDOWS_AHEAD: usize = 2;
+/// Bytes of one request where a few contents are looked up in a tar.gz.
+const INFLATED_WINDOW_BYTES: u64 = 1 << 20;
 /// The file of the repository that may say what is deployed.
 pub const CIRCLE_YML: &str = "circle.yml";
 /// Rounds in which links on the way to the AppSpec and to hook scripts are read.
@@ -65,6 +68,9 @@ pub enum ArtifactError {
     /// A gzip stream that cannot be read.
     #[error(transparent)]
     Gzip(#[from] GzipError),
+    /// The thread that read the archive is gone.
+    #[error("reading the archive was interrupted")]
+    Interrupted,
     /// A reader asked for more requests than is reasonable.
     #[error("archive needs more than {STEPS_MAX} reads to be indexed")]
     TooManyReads,
@@ -80,7 +86,7 @@ impl ArtifactError {
             Self::Tar(error) => error.code(),
             Self::Gzip(error) => error.code(),
             Self::TooManyReads => "archive-too-many-entries",
-            Self::Service(_) => "internal",
+            Self::Service(_) | Self::Interrupted => "internal",
         };
         archive_refusal(code, self.to_string())
     }
@@ -295,7 +301,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
                         .map(|window| async move {
                             Ok::<_, ServiceError>((window, source.read(window).await?))
                         })
-                        .buffered(READS_IN_FLIGHT);
+                        .buffered(WINDOWS_AHEAD);
                     while let Some(window) = windows.next().await {
                         let (window, bytes) = window?;
                         reader.feed(window, &bytes)?;
@@ -327,8 +333,18 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         wanted: tar::Wanted,
     ) -> Result<TarScan, ArtifactError> {
         let mut scanner = TarGzScanner::new(limits, wanted);
-        for window in source.windows() {
-            scanner.feed(&source.read(window).await?)?;
+        let mut windows = stream::iter(source.windows())
+            .map(|window| source.read(window))
+            .buffered(WINDOWS_AHEAD);
+        while let Some(window) = windows.next().await {
+            let window = window?;
+            let scanned = spawn_blocking(move || {
+                let scanned = scanner.feed(&window);
+                (scanner, scanned)
+            });
+            let scanned = scanned.await.map_err(|_| ArtifactError::Interrupted)?;
+            scanner = scanned.0;
+            scanned.1?;
         }
         Ok(scanner.finish()?)
     }
@@ -404,18 +420,52 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         if let Index::Tar(index) = &*self.index
             && !missing.is_empty()
         {
-            // A stream has no ranges: one more pass holds them all.
-            let names: Vec<Vec<u8>> = missing
-                .iter()
-                .filter_map(|(_, entry)| index.entry(*entry as usize))
-                .map(|entry| tar::relative(entry.name).to_vec())
-                .collect();
-            let wanted: tar::Wanted =
-                Box::new(move |name| names.iter().any(|n| n == name).then_some(limit));
-            let scan = Self::scan_tar_gz(&self.source, &self.limits, wanted).await?;
-            for captured in scan.captured {
-                for (asked, _) in missing.iter().filter(|(_, entry)| *entry == captured.index) {
-                    found.insert(*asked, captured.bytes.clone());
+            let wanted = missing.iter().filter_map(|(asked, entry)| {
+                let data = index.placement(*entry as usize)?.data;
+                let end = data.end.min(data.start.saturating_add(limit));
+                Some((*asked, ByteRange::new(data.start, end)))
+            });
+            let wanted: Vec<(u32, ByteRange)> = wanted.collect();
+            found.extend(self.inflate(index.blocks(), wanted).await?);
+        }
+        Ok(found)
+    }
+
+    /// Ranges of the tar inside a tar.gz, without inflating more of it than there is to be.
+    async fn inflate(
+        &self,
+        blocks: Option<&BlockMap>,
+        mut wanted: Vec<(u32, ByteRange)>,
+    ) -> Result<BTreeMap<u32, Vec<u8>>, ArtifactError> {
+        wanted.sort_by_key(|(_, range)| range.start);
+        let mut found: BTreeMap<u32, Vec<u8>> = wanted
+            .iter()
+            .map(|(asked, _)| (*asked, Vec::new()))
+            .collect();
+        let ranges = wanted.iter().map(|(_, range)| *range);
+        let size = self.source.object.size;
+        let mut inflating = GunzipRanges::new(blocks, ranges, size, &self.limits);
+        for read in inflating.reads() {
+            let mut start = read.start;
+            while start < read.end && !inflating.is_done() {
+                let window = ByteRange::new(start, read.end.min(start + INFLATED_WINDOW_BYTES));
+                start = window.end;
+                let bytes = self.source.read(window).await?;
+                let mut rest: &[u8] = &bytes;
+                while let Some((used, raw)) = inflating.step(blocks, rest)? {
+                    rest = rest.get(used..).unwrap_or_default();
+                    for (asked, range) in &wanted {
+                        let from = range.start.max(raw.at);
+                        let to = range.end.min(raw.at.saturating_add(raw.bytes.len() as u64));
+                        if let (Some(content), Some(length)) =
+                            (found.get_mut(asked), to.checked_sub(from))
+                        {
+                            let skip = usize::try_from(from - raw.at).unwrap_or(usize::MAX);
+                            let piece = raw.bytes.get(skip..).unwrap_or_default();
+                            let length = usize::try_from(length).unwrap_or(usize::MAX);
+                            content.extend_from_slice(piece.get(..length).unwrap_or_default());
+                        }
+                    }
                 }
             }
         }

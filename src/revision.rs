@@ -7,22 +7,22 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 
-use crate::artifact::Source;
 use crate::deployment::Region;
 use crate::object::{BucketName, ByteRange, ETag, ObjectKey, SourceObject, VersionId};
 use crate::service_error::ServiceError;
 use crate::splice::AssembleError;
-use crate::transcode::{TranscodeError, Transcoder};
+use crate::transcode::TranscodeError;
 use crate::verify::VerifyError;
 
 mod carry;
 mod file;
+mod transcoding;
 
 pub use carry::{Check, Workplace, carry_out};
 pub use file::{FileError, carry_out_file};
+pub use transcoding::transcode;
 
 /// What `HeadObject` tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,13 +175,6 @@ pub trait MultipartUploads: Send + Sync {
     fn abort(&self, upload: &Upload) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
 
-/// Reads ahead of the upload that wants them.
-const READS_IN_FLIGHT: usize = 2;
-/// Least size of a part that a stream is cut into.
-const STREAM_PART_BYTES: u64 = 8 << 20;
-/// Parts that a stream may need, with room below S3's 10,000.
-const STREAM_PARTS_MAX: u64 = 9_000;
-
 /// Why a revision was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
@@ -246,129 +239,4 @@ async fn close<S: MultipartUploads>(
         );
     }
     completed
-}
-
-/// Writes a revision of another format: one pass over the source, cut into parts as it comes.
-///
-/// # Errors
-/// What went wrong; an upload under way is aborted.
-pub async fn transcode<S: ObjectStore + MultipartUploads>(
-    store: &S,
-    source: &Source<'_, S>,
-    mut transcoder: Transcoder,
-    output_bytes_estimate: u64,
-    object: &NewObject,
-) -> Result<(WrittenObject, Cost), RevisionError> {
-    let part_bytes = STREAM_PART_BYTES.max(output_bytes_estimate.div_ceil(STREAM_PARTS_MAX));
-    let mut sink = PartSink {
-        store,
-        object,
-        part_bytes,
-        upload: None,
-        receipts: Vec::new(),
-        buffer: Vec::new(),
-        size: 0,
-    };
-    let mut got = 0;
-    let streamed = async {
-        let mut windows = stream::iter(source.windows())
-            .map(|window| source.read(window))
-            .buffered(READS_IN_FLIGHT);
-        while transcoder.needs_more()
-            && let Some(bytes) = windows.next().await
-        {
-            let bytes = bytes?;
-            got += bytes.len() as u64;
-            let mut rest: &[u8] = &bytes;
-            while !rest.is_empty() && transcoder.needs_more() {
-                let taken = transcoder.feed(rest, &mut sink.buffer)?;
-                rest = rest.get(taken..).unwrap_or_default();
-                sink.send_full().await?;
-            }
-        }
-        while transcoder.finish(&mut sink.buffer)?.is_none() {
-            sink.send_full().await?;
-        }
-        Ok::<_, RevisionError>(())
-    }
-    .await;
-    let (written, size) = sink.close(streamed).await?;
-    Ok((
-        written,
-        Cost {
-            size,
-            bytes_copied: 0,
-            bytes_got: got,
-            bytes_put: size,
-        },
-    ))
-}
-
-/// Takes a stream of bytes into one `PutObject`, or into parts where it is too long for that.
-struct PartSink<'a, S> {
-    store: &'a S,
-    object: &'a NewObject,
-    part_bytes: u64,
-    upload: Option<Upload>,
-    receipts: Vec<PartReceipt>,
-    buffer: Vec<u8>,
-    size: u64,
-}
-
-impl<S: ObjectStore + MultipartUploads> PartSink<'_, S> {
-    /// Sends what is held, once it makes a part.
-    async fn send_full(&mut self) -> Result<(), ServiceError> {
-        if (self.buffer.len() as u64) < self.part_bytes {
-            return Ok(());
-        }
-        self.send().await
-    }
-
-    async fn send(&mut self) -> Result<(), ServiceError> {
-        let upload = match self.upload.take() {
-            Some(upload) => upload,
-            None => self.store.begin(self.object).await?,
-        };
-        let upload = self.upload.insert(upload);
-        let number = u32::try_from(self.receipts.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
-        let body = std::mem::take(&mut self.buffer);
-        self.size += body.len() as u64;
-        self.receipts
-            .push(self.store.send_part(upload, number, body.into()).await?);
-        Ok(())
-    }
-
-    async fn close(
-        mut self,
-        streamed: Result<(), RevisionError>,
-    ) -> Result<(WrittenObject, u64), RevisionError> {
-        if self.upload.is_none() {
-            streamed?;
-            let size = self.buffer.len() as u64;
-            return Ok((
-                self.store
-                    .put(self.object, std::mem::take(&mut self.buffer).into())
-                    .await?,
-                size,
-            ));
-        }
-        let streamed = match streamed {
-            Ok(()) if !self.buffer.is_empty() => self.send().await.map_err(RevisionError::from),
-            other => other,
-        };
-        match &self.upload {
-            Some(upload) => {
-                let receipts = std::mem::take(&mut self.receipts);
-                Ok((
-                    close(self.store, upload, streamed.map(|()| receipts)).await?,
-                    self.size,
-                ))
-            }
-            None => Err(RevisionError::Transcode(TranscodeError::SourceTruncated {
-                end: self.size,
-            })),
-        }
-    }
 }

@@ -1,24 +1,45 @@
 //! One archive format into another: what is kept of a source, streamed into a new archive.
 //!
-//! Owns every pair of formats but zip to zip, which is spliced without being inflated. Push style: the source's bytes go in front to back, the target's come out, and memory depends on neither. The
-//! same source and kept entries always give the same bytes. The source was read once before, for its
-//! index; a second reading that differs from the first is an error. Knows nothing of where bytes come from.
+//! Owns every pair of formats but zip to zip, which is spliced without being inflated. Memory depends on neither
+//! source nor target. The same source and kept entries always give the same bytes, however many cores
+//! there are. The source was read once before, for its index; a second reading that differs from the first
+//! is an error. Knows nothing of where bytes come from, and of threads no more than that jobs may run on them.
 //!
 //! ```text
-//! tar.gz -> inflate -+-> tar source -+   +-> zip target
-//! tar ---------------+               +---+
-//! zip ------------------> zip source +   +-> tar target [-> deflate]
+//! ranges of the source -> [inflate] -> front -> jobs -> (any core) -> assembler -> bytes, ranges of the source
 //! ```
+//!
+//! # A tar.gz is inflated once
+//!
+//! Nothing is known of a tar.gz before all of it was inflated, and nothing may be written before the bundle was
+//! judged. So the first reading, which makes the index, also notes what would have to be inflated again
+//! ([`BlockMap`](crate::archive::gzip::BlockMap)): for every large file its CRC-32 and the deflate blocks that hold
+//! nothing else, and places from which inflating may begin anew. Of large files the second reading needs
+//! their edges alone: the blocks between are named by range, and whoever writes the target copies them, or has
+//! S3 copy them. What is left out is passed over. Small files are inflated a second time, which costs a
+//! twentieth of what their compression does, and no room.
+//!
+//! # Blocks that are kept
+//!
+//! A block that begins 32 KiB inside a file refers to that file alone. Its bits stand in the zip as they stand in
+//! the tar.gz, between empty blocks that bring the stream to the bit at which they begin and, behind
+//! them, to a whole byte again: so the bytes between are those of the source and need not even be shifted. What
+//! lies before the first such block and behind the last is deflated anew. Every reader sees an ordinary deflate
+//! stream.
 
 use std::sync::Arc;
 
-use crate::archive::gzip::{Gunzip, GzipError};
+use crate::archive::gzip::{GunzipRanges, GzipError};
 use crate::archive::zip::{ZipError, shown};
 use crate::archive::{ArchiveFormat, EntryKind, Index, Limits};
 use crate::contents::KeptEntry;
+use crate::object::ByteRange;
 
+mod assembler;
 mod deflate;
+mod kept;
 pub(crate) mod order;
+mod step;
 mod tar_source;
 mod tar_target;
 #[cfg(test)]
@@ -28,17 +49,13 @@ mod zip_source;
 mod zip_target;
 mod zip_time;
 
+pub use assembler::{Assembler, Output, Piece};
 use order::Order;
 pub use order::{OrderError, SHARED_BYTES_MAX};
+pub use step::{Codec, DoneJob, JOB_BYTES, Job};
 use tar_source::TarSource;
-use writer::Writer;
+use writer::{Plan, Writer};
 use zip_source::ZipSource;
-
-/// Bytes of output after which [`Transcoder::feed`] and [`Transcoder::finish`] return, so that they can be
-/// taken away; a single step may pass it by as much again.
-pub const OUT_BYTES_MAX: usize = 1 << 20;
-/// Bytes inflated at once.
-const INFLATED_BYTES: usize = 64 << 10;
 
 /// Why a source cannot be transcoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,13 +158,24 @@ pub struct Totals {
     pub written_bytes: u64,
 }
 
-/// A transcoding under way.
+/// A transcoding under way, all of it on one core. [`Self::into_parts`] gives the parts to those who have more.
 pub struct Transcoder {
+    front: Front,
+    assembler: Assembler,
+    codec: Codec,
+}
+
+/// The source's side of a transcoding: source bytes in, jobs out.
+pub struct Front {
     source: Source,
-    inflating: Option<Inflating>,
+    inflating: Option<GunzipRanges>,
     writer: Writer,
+    reads: Vec<ByteRange>,
+    /// The range at hand of those that are read, and how many of its bytes were taken.
+    next: usize,
+    taken: u64,
     source_bytes: u64,
-    source_ended: bool,
+    has_ended: bool,
 }
 
 enum Source {
@@ -155,16 +183,9 @@ enum Source {
     Zip(ZipSource),
 }
 
-/// Inflated bytes that wait to be read: `start..end` of the buffer.
-struct Inflating {
-    gunzip: Gunzip,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
-}
-
 impl Transcoder {
-    /// A transcoding of `kept`, which refer to `index`, into a new archive of format `target`.
+    /// A transcoding of `kept`, which refer to `index`, into a new archive of format `target`. The source has
+    /// `source_bytes`.
     ///
     /// # Errors
     /// For what can be told from the index: kept entries that cannot be written, and pairs of formats that
@@ -173,6 +194,7 @@ impl Transcoder {
         index: Arc<Index>,
         mut kept: Vec<KeptEntry>,
         target: ArchiveFormat,
+        source_bytes: u64,
         limits: &Limits,
     ) -> Result<Self, TranscodeError> {
         let from = index.format();
@@ -194,33 +216,108 @@ impl Transcoder {
             }
         };
         check_content_bytes(&index, &order, limits)?;
-        let inflating = (from == ArchiveFormat::TarGz).then(|| Inflating {
-            gunzip: Gunzip::new(limits),
-            buffer: vec![0; INFLATED_BYTES].into(),
-            start: 0,
-            end: 0,
-        });
-        let writer = Writer::new(index, order, target);
-        Ok(Self {
+        let plan = Arc::new(Plan::new(index, order, target));
+        let wanted = match source {
+            Source::Tar(_) => tar_source::wanted(&plan),
+            Source::Zip(_) => zip_source::wanted(&plan),
+        };
+        let (mut inflating, mut reads) = (None, wanted);
+        if from == ArchiveFormat::TarGz {
+            let wanted = reads.into_iter();
+            let ranges = GunzipRanges::new(blocks(&plan.index), wanted, source_bytes, limits);
+            reads = ranges.reads();
+            inflating = Some(ranges);
+        }
+        let front = Front {
             source,
             inflating,
-            writer,
+            writer: Writer::new(Arc::clone(&plan)),
+            reads,
+            next: 0,
+            taken: 0,
             source_bytes: 0,
-            source_ended: false,
+            has_ended: false,
+        };
+        Ok(Self {
+            front,
+            assembler: Assembler::new(plan),
+            codec: Codec::default(),
         })
     }
 
-    /// Takes the source's next bytes, as many as add about [`OUT_BYTES_MAX`] to `out`, and says how many; feed
-    /// the rest again. What `out` holds before does not matter. A zip is fed from its first byte.
+    /// What makes jobs and what takes them when they were run.
+    pub fn into_parts(self) -> (Front, Assembler) {
+        (self.front, self.assembler)
+    }
+
+    /// See [`Front::reads`].
+    pub fn reads(&self) -> &[ByteRange] {
+        self.front.reads()
+    }
+
+    /// See [`Front::needs_more`].
+    pub fn needs_more(&self) -> bool {
+        self.front.needs_more()
+    }
+
+    /// Takes the source's next bytes, as many as make about [`JOB_BYTES`] of output, and says how many; feed the
+    /// rest again. What `out` holds before does not matter.
     ///
     /// # Errors
     /// Where the source is damaged or differs from its index. The transcoder is of no use after that.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<usize, TranscodeError> {
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Output) -> Result<usize, TranscodeError> {
+        let taken = match self.front.has_job() {
+            true => 0,
+            false => self.front.feed(bytes)?,
+        };
+        self.run(out)?;
+        Ok(taken)
+    }
+
+    /// Ends the source and writes what ends the target, in pieces as [`Self::feed`] does: call it until it
+    /// gives the totals.
+    ///
+    /// # Errors
+    /// Where the source ends too early.
+    pub fn finish(&mut self, out: &mut Output) -> Result<Option<Totals>, TranscodeError> {
+        if !self.front.has_job() {
+            self.front.finish()?;
+        }
+        if self.run(out)? || !self.front.has_ended() || !self.assembler.finish(out)? {
+            return Ok(None);
+        }
+        Ok(Some(Totals {
+            source_bytes: self.front.source_bytes,
+            written_bytes: self.assembler.written_bytes(),
+            ..self.front.writer.totals()
+        }))
+    }
+
+    /// Runs the next job, if there is one.
+    fn run(&mut self, out: &mut Output) -> Result<bool, TranscodeError> {
+        let Some(job) = self.front.next_job() else {
+            return Ok(false);
+        };
+        self.assembler.take(job.run(&mut self.codec)?, out)?;
+        Ok(true)
+    }
+}
+
+impl Front {
+    /// The ranges of the source that are to be fed, one after the other.
+    pub fn reads(&self) -> &[ByteRange] {
+        &self.reads
+    }
+
+    /// Takes the source's next bytes until a job is whole, and says how many.
+    ///
+    /// # Errors
+    /// Where the source is damaged or differs from its index. The front is of no use after that.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<usize, TranscodeError> {
         let mut taken = 0;
-        let out_bytes_max = out.len().saturating_add(OUT_BYTES_MAX);
-        while out.len() < out_bytes_max {
+        while !self.has_job() {
             let rest = bytes.get(taken..).unwrap_or_default();
-            match self.advance(rest, out)? {
+            match self.advance(rest)? {
                 Some(used) => taken += used,
                 None => break,
             }
@@ -230,75 +327,112 @@ impl Transcoder {
     }
 
     /// Goes one step further and says how many of `bytes` it took; `None` where it needs more of them.
-    fn advance(
-        &mut self,
-        bytes: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<usize>, TranscodeError> {
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, TranscodeError> {
         let Some(inflating) = &mut self.inflating else {
-            return self.source.step(bytes, &mut self.writer, out);
+            return self.advance_plain(bytes);
         };
-        let inflated = inflating
-            .buffer
-            .get(inflating.start..inflating.end)
-            .unwrap_or_default();
-        if let Some(used) = self.source.step(inflated, &mut self.writer, out)? {
-            inflating.start += used;
-            return Ok(Some(0));
+        let plan = Arc::clone(&self.writer.plan);
+        let inflated = inflating.step(blocks(&plan.index), bytes)?;
+        let (used, raw) = match inflated {
+            Some((used, raw)) => (Some(used), raw),
+            None => (None, Default::default()),
+        };
+        let mut rest = raw.bytes;
+        if !rest.is_empty() {
+            self.source.seek(raw.at);
         }
-        let (used, made) = inflating
-            .gunzip
-            .inflate_some(bytes, &mut inflating.buffer)?;
-        (inflating.start, inflating.end) = (0, made);
-        Ok((used > 0 || made > 0).then_some(used))
+        while let Some(used) = self.source.step(rest, &mut self.writer)? {
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        Ok(used)
     }
 
-    /// Whether the source's further bytes still matter. Those of a tar.gz do to its end, for its checksum.
+    fn advance_plain(&mut self, bytes: &[u8]) -> Result<Option<usize>, TranscodeError> {
+        let Some(range) = self.reads.get(self.next) else {
+            let done = self.source.step(&[], &mut self.writer)?;
+            return Ok(match bytes.is_empty() {
+                true => done,
+                false => Some(bytes.len()),
+            });
+        };
+        self.source.seek(range.start);
+        let left = usize::try_from(range.length() - self.taken).unwrap_or(usize::MAX);
+        let piece = bytes.get(..left).unwrap_or(bytes);
+        let used = self.source.step(piece, &mut self.writer)?;
+        self.taken += used.unwrap_or_default() as u64;
+        if self.taken == range.length() {
+            (self.next, self.taken) = (self.next + 1, 0);
+            return Ok(used.or(Some(0)));
+        }
+        Ok(used)
+    }
+
+    /// Whether the source's further bytes still matter. Those of a tar.gz whose blocks are not known do to its
+    /// end, for its checksum.
     pub fn needs_more(&self) -> bool {
-        self.inflating.is_some() || !self.source.is_done()
+        let is_verified = blocks(&self.writer.plan.index).is_some();
+        (self.inflating.is_some() && !is_verified) || !self.source.is_done()
     }
 
-    /// Ends the source and writes what ends the target, in pieces as [`Self::feed`] does: call it until it
-    /// gives the totals.
+    /// Goes on without further bytes until a job is whole or the source has ended.
     ///
     /// # Errors
     /// Where the source ends too early.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<Option<Totals>, TranscodeError> {
-        let out_bytes_max = out.len().saturating_add(OUT_BYTES_MAX);
-        if !self.source_ended {
-            while self.advance(&[], out)?.is_some() {
-                if out.len() >= out_bytes_max {
-                    return Ok(None);
-                }
+    pub fn finish(&mut self) -> Result<(), TranscodeError> {
+        while !self.has_job() && !self.has_ended {
+            if self.advance(&[])?.is_some() {
+                continue;
             }
             if let Some(inflating) = &self.inflating {
-                inflating.gunzip.finish()?;
+                inflating.finish(blocks(&self.writer.plan.index))?;
             }
             if !self.source.is_done() {
                 return Err(TranscodeError::SourceTruncated {
                     end: self.source.position(),
                 });
             }
-            self.source_ended = true;
+            self.writer.finish()?;
+            self.has_ended = true;
         }
-        let whole = self.writer.finish_some(out_bytes_max, out)?;
-        Ok(whole.then(|| Totals {
-            source_bytes: self.source_bytes,
-            ..self.writer.totals()
-        }))
+        Ok(())
+    }
+
+    /// Whether the source has ended; there may be jobs left.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Whether a job is whole.
+    pub fn has_job(&self) -> bool {
+        self.writer.steps.has_job()
+    }
+
+    /// The next job that is whole.
+    pub fn next_job(&mut self) -> Option<Job> {
+        self.writer.steps.next_job()
+    }
+}
+
+/// What is known of a tar.gz's blocks.
+fn blocks(index: &Index) -> Option<&crate::archive::gzip::BlockMap> {
+    match index {
+        Index::Tar(tar) => tar.blocks(),
+        Index::Zip(_) => None,
     }
 }
 
 impl Source {
-    fn step(
-        &mut self,
-        bytes: &[u8],
-        writer: &mut Writer,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<usize>, TranscodeError> {
+    fn step(&mut self, bytes: &[u8], writer: &mut Writer) -> Result<Option<usize>, TranscodeError> {
         match self {
-            Self::Tar(source) => source.step(bytes, writer, out),
-            Self::Zip(source) => source.step(bytes, writer, out),
+            Self::Tar(source) => source.step(bytes, writer),
+            Self::Zip(source) => source.step(bytes, writer),
+        }
+    }
+
+    fn seek(&mut self, position: u64) {
+        match self {
+            Self::Tar(source) => source.seek(position),
+            Self::Zip(source) => source.seek(position),
         }
     }
 

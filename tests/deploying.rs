@@ -456,7 +456,6 @@ async fn a_build_that_no_block_matches_is_told_which_file_was_asked_and_which_wa
             );
         };
         says("path", file);
-        says("message", file);
         says("message", "branch `feature/x`");
         says("message", block);
         says("cure", cure);

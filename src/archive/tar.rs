@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 
+use crate::archive::gzip::BlockMap;
 use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind};
 use crate::object::ByteRange;
 
@@ -230,6 +231,7 @@ pub struct TarIndex {
     owners: Vec<Owner>,
     end: u64,
     is_sound: bool,
+    blocks: Option<Box<BlockMap>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,6 +261,7 @@ impl TarIndex {
             owners,
             end: 0,
             is_sound: false,
+            blocks: None,
         }
     }
 
@@ -272,6 +275,17 @@ impl TarIndex {
     pub(crate) fn gzipped(mut self) -> Self {
         self.format = ArchiveFormat::TarGz;
         self
+    }
+
+    /// The same index, with what is known of the gzip stream's blocks.
+    pub(crate) fn with_blocks(mut self, blocks: BlockMap) -> Self {
+        self.blocks = Some(Box::new(blocks));
+        self
+    }
+
+    /// What is known of the blocks of the gzip stream that the tar came out of.
+    pub fn blocks(&self) -> Option<&BlockMap> {
+        self.blocks.as_deref()
     }
 
     /// How many entries there are.

@@ -91,7 +91,7 @@ pub(super) fn transcode_fingerprint(
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
-    field(b"stagedrop transcode 1");
+    field(b"stagedrop transcode 2");
     field(etag.as_bytes());
     field(format!("{format:?}").as_bytes());
     for entry in kept {

@@ -473,6 +473,10 @@ async fn circle_settings<S: ObjectReader>(
 pub(super) fn artifact_fault(error: ArtifactError) -> Fault {
     match error {
         ArtifactError::Service(error) => service_fault(error),
+        ArtifactError::Interrupted => Fault::retry(
+            RetryReason::Internal,
+            ArtifactError::Interrupted.to_string(),
+        ),
         other => Fault::reject(other.finding()),
     }
 }

@@ -179,6 +179,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                         artifact.index.clone(),
                         kept.clone(),
                         format,
+                        artifact.source.object.size,
                         &self.limits,
                     )?;
                     revision::transcode(

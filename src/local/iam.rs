@@ -2,7 +2,7 @@
 //!
 //! A caller of the embedded AWS ([`super::LocalAws::endpoints`]) with policies attached may do what they
 //! allow and nothing else; one without may do everything. What a request needs stands beside the service
-//! ([`s3`], [`codedeploy`]), from the service authorization reference; this room reads policies and compares.
+//! (`s3`, `codedeploy`), from the service authorization reference; this room reads policies and compares.
 //! It knows the part of the policy language that our policies use, and refuses a policy that uses more.
 
 mod codedeploy;

@@ -22,107 +22,136 @@ const LEVEL: u32 = 6;
 /// The fastest level that compresses at all.
 const PROBE_LEVEL: i32 = 1;
 
-/// What a stream came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Deflated {
-    /// CRC-32 of the content.
-    pub crc32: u32,
-    /// Bytes of content.
-    pub raw_bytes: u64,
-    /// Bytes of the deflate stream.
-    pub deflated_bytes: u64,
-}
-
-/// A deflate stream under way.
-pub(super) struct ChunkedDeflate {
-    compress: Compress,
-    probe: Compressor,
-    probe_output: Box<[u8]>,
-    /// The last bytes of the chunk before, then those of this one.
-    buffer: Vec<u8>,
+/// A piece of a deflate stream's content.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// The last bytes of the content before, then the content.
+    bytes: Vec<u8>,
     history: usize,
-    crc32: crc32fast::Hasher,
-    raw_bytes: u64,
-    deflated_bytes: u64,
+    is_last: bool,
 }
 
-impl ChunkedDeflate {
-    pub fn new() -> Self {
-        Self {
-            compress: Compress::new(Compression::new(LEVEL), false),
-            probe: Compressor::new(CompressionLvl::new(PROBE_LEVEL).unwrap_or_default()),
-            probe_output: vec![0; PROBE_BYTES - PROBE_BYTES / 50].into(),
-            buffer: Vec::with_capacity(HISTORY_BYTES + CHUNK_BYTES),
-            history: 0,
-            crc32: crc32fast::Hasher::new(),
-            raw_bytes: 0,
-            deflated_bytes: 0,
+impl Chunk {
+    /// What is to be compressed.
+    pub fn content(&self) -> &[u8] {
+        self.bytes.get(self.history..).unwrap_or_default()
+    }
+}
+
+/// Cuts a stream's content into chunks.
+#[derive(Default)]
+pub(super) struct Chunker {
+    bytes: Vec<u8>,
+    history: usize,
+}
+
+impl Chunker {
+    /// Takes the next bytes of content and gives the chunks that are full.
+    pub fn push(&mut self, mut bytes: &[u8], chunk: &mut impl FnMut(Chunk)) {
+        while !bytes.is_empty() {
+            // A full chunk waits for the byte after it, because the last one ends the stream.
+            if self.bytes.len() - self.history == CHUNK_BYTES {
+                chunk(self.cut(false));
+            }
+            if self.bytes.capacity() < self.history + CHUNK_BYTES {
+                let most = CHUNK_BYTES.min(bytes.len().max(self.bytes.len()));
+                self.bytes.reserve(most);
+            }
+            let free = CHUNK_BYTES - (self.bytes.len() - self.history);
+            let (now, later) = bytes.split_at_checked(free).unwrap_or((bytes, &[]));
+            self.bytes.extend_from_slice(now);
+            bytes = later;
         }
     }
 
-    /// Takes the next bytes of content.
-    pub fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        self.crc32.update(bytes);
-        self.raw_bytes += bytes.len() as u64;
-        while !bytes.is_empty() {
-            // A full chunk waits for the byte after it, because the last one ends the stream.
-            if self.buffer.len() - self.history == CHUNK_BYTES {
-                self.write_chunk(false, out)?;
-            }
-            let free = CHUNK_BYTES - (self.buffer.len() - self.history);
-            let (now, later) = bytes.split_at_checked(free).unwrap_or((bytes, &[]));
-            self.buffer.extend_from_slice(now);
-            bytes = later;
-        }
-        Ok(())
+    /// Ends the chunk at hand, if there is one, because other bytes follow that are no chunk's history.
+    pub fn interrupt(&mut self) -> Option<Chunk> {
+        let chunk = (self.bytes.len() > self.history).then(|| self.cut(false));
+        self.bytes.clear();
+        self.history = 0;
+        chunk
     }
 
     /// Ends the stream, and is ready for another.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<Deflated, TranscodeError> {
-        self.write_chunk(true, out)?;
-        let deflated = Deflated {
-            crc32: std::mem::take(&mut self.crc32).finalize(),
-            raw_bytes: self.raw_bytes,
-            deflated_bytes: self.deflated_bytes,
-        };
-        self.buffer.clear();
-        (self.history, self.raw_bytes, self.deflated_bytes) = (0, 0, 0);
-        Ok(deflated)
+    pub fn finish(&mut self) -> Chunk {
+        let chunk = self.cut(true);
+        self.bytes.clear();
+        self.history = 0;
+        chunk
     }
 
-    fn write_chunk(&mut self, last: bool, out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        let start = out.len();
-        let (history, chunk) = self
-            .buffer
-            .split_at_checked(self.history)
-            .unwrap_or_default();
-        let stored_bytes = chunk.len() + 5 * chunk.len().div_ceil(STORED_BYTES_MAX).max(1);
-        let compresses = compresses(&mut self.probe, &mut self.probe_output, chunk);
-        if compresses {
-            compress_chunk(&mut self.compress, history, chunk, last, out)?;
+    fn cut(&mut self, is_last: bool) -> Chunk {
+        let forgotten = self.bytes.len().saturating_sub(HISTORY_BYTES);
+        let tail = self.bytes.get(forgotten..).unwrap_or_default();
+        let mut next = Vec::new();
+        if !is_last {
+            next.reserve(HISTORY_BYTES + CHUNK_BYTES);
+            next.extend_from_slice(tail);
         }
-        if !compresses || out.len() - start > stored_bytes {
-            out.truncate(start);
-            store_chunk(chunk, last, out);
+        let history = std::mem::replace(&mut self.history, next.len());
+        let bytes = std::mem::replace(&mut self.bytes, next);
+        Chunk {
+            bytes,
+            history,
+            is_last,
         }
-        self.deflated_bytes += (out.len() - start) as u64;
-        let forgotten = self.buffer.len().saturating_sub(HISTORY_BYTES);
-        self.buffer.drain(..forgotten);
-        self.history = self.buffer.len();
-        Ok(())
     }
 }
 
-/// Whether one of two probes of `chunk`, at its start and in its middle, shrinks by a fiftieth.
-fn compresses(probe: &mut Compressor, output: &mut [u8], chunk: &[u8]) -> bool {
-    if chunk.len() < 4 * PROBE_BYTES {
+/// Compresses chunks.
+pub(super) struct ChunkCodec {
+    compress: Option<Compress>,
+    probe: Compressor,
+    probe_output: Box<[u8]>,
+}
+
+impl Default for ChunkCodec {
+    fn default() -> Self {
+        Self {
+            compress: None,
+            probe: Compressor::new(CompressionLvl::new(PROBE_LEVEL).unwrap_or_default()),
+            probe_output: vec![0; PROBE_BYTES - PROBE_BYTES / 50].into(),
+        }
+    }
+}
+
+impl ChunkCodec {
+    /// The chunk's part of the stream.
+    pub fn deflate(&mut self, chunk: &Chunk) -> Result<Vec<u8>, TranscodeError> {
+        let content = chunk.content();
+        let history = chunk.bytes.get(..chunk.history).unwrap_or_default();
+        let blocks = content.len().div_ceil(STORED_BYTES_MAX).max(1);
+        let stored_bytes = content.len() + 5 * blocks;
+        let mut out = Vec::new();
+        let compresses = compresses(self, content);
+        if compresses {
+            let compress = self
+                .compress
+                .get_or_insert_with(|| Compress::new(Compression::new(LEVEL), false));
+            compress_chunk(compress, history, content, chunk.is_last, &mut out)?;
+        }
+        if !compresses || out.len() > stored_bytes {
+            out.clear();
+            store_chunk(content, chunk.is_last, &mut out);
+        }
+        out.shrink_to_fit();
+        Ok(out)
+    }
+}
+
+/// Whether one of two probes of `content`, at its start and in its middle, shrinks by a fiftieth.
+pub(super) fn compresses(codec: &mut ChunkCodec, content: &[u8]) -> bool {
+    if content.len() < 4 * PROBE_BYTES {
         return true;
     }
     let mut shrinks = |at: usize| {
-        let sample = chunk.get(at..at + PROBE_BYTES).unwrap_or_default();
-        probe.deflate_compress(sample, output).is_ok()
+        let sample = content.get(at..at + PROBE_BYTES).unwrap_or_default();
+        codec
+            .probe
+            .deflate_compress(sample, &mut codec.probe_output)
+            .is_ok()
     };
-    shrinks(0) || shrinks(chunk.len() / 2)
+    shrinks(0) || shrinks(content.len() / 2)
 }
 
 fn compress_chunk(
@@ -210,14 +239,27 @@ mod tests {
             .collect()
     }
 
-    fn deflate(content: &[u8], piece: usize) -> (Vec<u8>, Deflated) {
-        let mut deflate = ChunkedDeflate::new();
-        let mut out = b"before".to_vec();
+    fn deflate(content: &[u8], piece: usize) -> Vec<u8> {
+        deflate_with(&mut Chunker::default(), content, piece)
+    }
+
+    fn deflate_with(chunker: &mut Chunker, content: &[u8], piece: usize) -> Vec<u8> {
+        let mut chunks = Vec::new();
         content
             .chunks(piece)
-            .for_each(|piece| deflate.push(piece, &mut out).unwrap());
-        let deflated = deflate.finish(&mut out).unwrap();
-        (out.split_off(6), deflated)
+            .for_each(|piece| chunker.push(piece, &mut |chunk| chunks.push(chunk)));
+        chunks.push(chunker.finish());
+        // Apart from each other, and the last one first.
+        let pieces = chunks
+            .iter()
+            .rev()
+            .map(|chunk| ChunkCodec::default().deflate(chunk).unwrap());
+        pieces
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .flatten()
+            .collect()
     }
 
     fn inflate(bytes: &[u8]) -> Vec<u8> {
@@ -251,14 +293,8 @@ mod tests {
             .concat(),
             vec![0; 5 * CHUNK_BYTES],
         ] {
-            let (bytes, deflated) = deflate(&content, 100_000);
+            let bytes = deflate(&content, 100_000);
             assert!(inflate(&bytes) == content, "{} bytes", content.len());
-            let expected = Deflated {
-                crc32: crc32fast::hash(&content),
-                raw_bytes: content.len() as u64,
-                deflated_bytes: bytes.len() as u64,
-            };
-            assert_eq!(deflated, expected);
         }
     }
 
@@ -268,7 +304,7 @@ mod tests {
         let mut whole = DeflateEncoder::new(Vec::new(), Compression::new(LEVEL));
         whole.write_all(&content).unwrap();
         let whole = whole.finish().unwrap().len();
-        let chunked = deflate(&content, CHUNK_BYTES).0.len();
+        let chunked = deflate(&content, CHUNK_BYTES).len();
         assert!(
             chunked * 1000 < whole * 1005,
             "{chunked} bytes in chunks, {whole} in one stream"
@@ -278,7 +314,7 @@ mod tests {
     #[test]
     fn ok_noise_grows_by_five_bytes_in_65535() {
         let content = noise(4 * CHUNK_BYTES);
-        let (bytes, _) = deflate(&content, CHUNK_BYTES);
+        let bytes = deflate(&content, CHUNK_BYTES);
         assert_eq!(
             bytes.len(),
             content.len() + 4 * 5 * CHUNK_BYTES.div_ceil(STORED_BYTES_MAX)
@@ -287,16 +323,10 @@ mod tests {
 
     #[test]
     fn ok_a_stream_after_another_depends_on_nothing_before_it() {
-        let mut deflate = ChunkedDeflate::new();
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        deflate.push(&text(300_000), &mut Vec::new()).unwrap();
-        deflate.finish(&mut first).unwrap();
-        deflate.push(&text(300_000), &mut second).unwrap();
-        let again = deflate.finish(&mut second).unwrap();
-        assert_eq!(
-            (second, again),
-            super::tests::deflate(&text(300_000), 300_000)
-        );
+        let mut chunker = Chunker::default();
+        deflate_with(&mut chunker, &text(300_000), 300_000);
+        let second = deflate_with(&mut chunker, &text(300_000), 300_000);
+        assert!(second == deflate(&text(300_000), 300_000));
     }
 
     proptest! {
@@ -309,9 +339,9 @@ mod tests {
         ) {
             let parts = lengths.iter().map(|(is_text, length)| if *is_text { text(*length) } else { noise(*length) });
             let content = parts.collect::<Vec<_>>().concat();
-            let (bytes, _) = deflate(&content, usize::MAX);
+            let bytes = deflate(&content, usize::MAX);
             prop_assert!(inflate(&bytes) == content);
-            prop_assert!(deflate(&content, piece).0 == bytes);
+            prop_assert!(deflate(&content, piece) == bytes);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::zip_target::HELD_BYTES_MAX;
+use super::writer::HELD_BYTES_MAX;
 use crate::archive::tar::{HardLinks, TarIndex, WrittenEntry};
 use crate::archive::zip::shown;
 use crate::archive::{ArchiveFormat, EntryKind};
@@ -77,11 +77,20 @@ pub(crate) struct Stop {
     pub writes: Vec<u32>,
 }
 
+/// How far a walk along an [`Order`] has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    /// The next of the kept entries.
+    next: usize,
+    /// The entry from which on moved links are to come.
+    moved: u32,
+}
+
 /// The kept entries in the order of the source, and where hard links go.
 pub(crate) struct Order {
     /// Ascending by their place in the source.
     pub kept: Vec<KeptEntry>,
-    next: usize,
+    cursor: Cursor,
     /// Kept hard links by the entry with whose content they are written.
     moved: BTreeMap<u32, Vec<u32>>,
     /// Kept entries that are written elsewhere or not at all.
@@ -96,7 +105,7 @@ impl Order {
     pub fn plain(kept: Vec<KeptEntry>) -> Self {
         Self {
             kept,
-            next: 0,
+            cursor: Cursor::default(),
             moved: BTreeMap::new(),
             passed: HashSet::new(),
             primary: HashMap::new(),
@@ -209,11 +218,20 @@ impl Order {
 
     /// The next entry whose content is needed, and the names to write it under.
     pub fn next_stop(&mut self) -> Option<Stop> {
-        while self.passed.contains(&(self.next as u32)) {
-            self.next += 1;
+        let mut cursor = self.cursor;
+        let stop = self.stop_at(&mut cursor);
+        self.cursor = cursor;
+        stop
+    }
+
+    /// The entry whose content is needed next on a walk, and the names to write it under.
+    pub fn stop_at(&self, cursor: &mut Cursor) -> Option<Stop> {
+        while self.passed.contains(&(cursor.next as u32)) {
+            cursor.next += 1;
         }
-        let kept = self.kept.get(self.next);
-        let first_moved = self.moved.first_key_value().map(|(entry, _)| *entry);
+        let kept = self.kept.get(cursor.next);
+        let mut moved = self.moved.range(cursor.moved..);
+        let first_moved = moved.next().map(|(entry, _)| *entry);
         let entry = match (kept, first_moved) {
             (Some(kept), Some(moved)) => kept.index.min(moved),
             (Some(kept), None) => kept.index,
@@ -224,11 +242,14 @@ impl Order {
             writes: Vec::new(),
         };
         if kept.is_some_and(|kept| kept.index == entry) {
-            stop.writes.push(self.next as u32);
-            self.next += 1;
+            stop.writes.push(cursor.next as u32);
+            cursor.next += 1;
         }
-        stop.writes
-            .extend(self.moved.remove(&entry).unwrap_or_default());
+        if first_moved == Some(entry) {
+            cursor.moved = entry.saturating_add(1);
+            stop.writes
+                .extend(self.moved.get(&entry).into_iter().flatten());
+        }
         Some(stop)
     }
 

@@ -1,9 +1,14 @@
 //! A tar read a second time, front to back, by the places that its index tells.
 
 use super::TranscodeError;
-use super::order::Stop;
-use super::writer::Writer;
+use super::order::{Cursor, Stop};
+use super::writer::{Plan, Writer};
 use crate::archive::Index;
+use crate::archive::gzip::Run;
+use crate::object::ByteRange;
+
+/// Bytes between two ranges that are rather read than passed over.
+pub(super) const JOINED_BYTES: u64 = 1 << 20;
 
 /// How far the second reading has come.
 #[derive(Default)]
@@ -22,8 +27,10 @@ enum Phase {
     Gap { header_start: u64 },
     /// Holds the header against the one that was indexed.
     Header { end: u64, crc32: crc32fast::Hasher },
-    /// Hands on content.
-    Content { end: u64 },
+    /// Hands on content, up to its next run of blocks that are kept.
+    Content { end: u64, run: usize },
+    /// Passes over the content of such a run.
+    Kept { end: u64, run: usize },
     /// Writes content again, for hard links; so many writes are done.
     Copies { written: usize },
     /// Nothing more is needed.
@@ -36,9 +43,8 @@ impl TarSource {
         &mut self,
         bytes: &[u8],
         writer: &mut Writer,
-        out: &mut Vec<u8>,
     ) -> Result<Option<usize>, TranscodeError> {
-        let placement = match &*writer.index {
+        let placement = match &*writer.plan.index {
             Index::Tar(index) => index.placement(self.stop.entry as usize),
             Index::Zip(_) => None,
         };
@@ -69,24 +75,42 @@ impl TarSource {
                         placement.map_or(self.position, |placement| placement.header.start);
                     return Err(TranscodeError::SourceChanged { offset });
                 };
-                writer.begin(&self.stop, &[], out)?;
+                writer.begin(&self.stop, &[])?;
                 self.phase = Phase::Content {
                     end: placement.data.end,
+                    run: 0,
                 };
             }
-            Phase::Content { end } => {
-                if self.position < *end {
-                    let content = take(bytes, *end - self.position);
-                    writer.content(content, out)?;
+            Phase::Content { end, run } => {
+                let (end, at) = (*end, *run);
+                let next = run_at(writer, &self.stop, at);
+                let content_end = next.map_or(end, |run| run.raw.start);
+                if self.position < content_end {
+                    let content = take(bytes, content_end - self.position);
+                    writer.content(content)?;
                     return Ok(self.used(content.len()));
                 }
-                writer.end(&self.stop, out)?;
-                self.phase = Phase::Copies { written: 1 };
+                if let Some(run) = next {
+                    writer.keep(&run);
+                    self.phase = Phase::Kept { end, run: at };
+                } else {
+                    writer.end(&self.stop)?;
+                    self.phase = Phase::Copies { written: 1 };
+                }
+            }
+            Phase::Kept { end, run } => {
+                let (end, at) = (*end, *run);
+                let kept_end = run_at(writer, &self.stop, at).map_or(end, |run| run.raw.end);
+                if self.position < kept_end {
+                    let kept = take(bytes, kept_end - self.position);
+                    return Ok(self.used(kept.len()));
+                }
+                self.phase = Phase::Content { end, run: at + 1 };
             }
             Phase::Copies { written } => {
                 let at = *written;
                 *written += 1;
-                if !writer.copy(&self.stop, at, out)? {
+                if !writer.copy(&self.stop, at)? {
                     self.phase = Phase::Next;
                 }
             }
@@ -95,12 +119,17 @@ impl TarSource {
         Ok(Some(0))
     }
 
+    /// Goes to a place further on, where nothing between is needed.
+    pub fn seek(&mut self, position: u64) {
+        self.position = self.position.max(position);
+    }
+
     fn find_next(&mut self, writer: &mut Writer) -> Result<(), TranscodeError> {
-        let Some(stop) = writer.order.next_stop() else {
+        let Some(stop) = writer.next_stop() else {
             self.phase = Phase::Done;
             return Ok(());
         };
-        let placement = match &*writer.index {
+        let placement = match &*writer.plan.index {
             Index::Tar(index) => index.placement(stop.entry as usize),
             Index::Zip(_) => None,
         };
@@ -129,6 +158,38 @@ impl TarSource {
     pub fn position(&self) -> u64 {
         self.position
     }
+}
+
+fn run_at(writer: &Writer, stop: &Stop, at: usize) -> Option<Run> {
+    let (_, runs) = writer.plan.runs(stop)?;
+    runs.get(at).copied()
+}
+
+/// The ranges of a tar that are read for `plan`: headers and contents, but for blocks that are kept.
+pub(super) fn wanted(plan: &Plan) -> Vec<ByteRange> {
+    let mut wanted: Vec<ByteRange> = Vec::new();
+    let Index::Tar(index) = &*plan.index else {
+        return wanted;
+    };
+    let mut add = |start: u64, end: u64| match wanted.last_mut() {
+        Some(last) if start <= last.end.saturating_add(JOINED_BYTES) => {
+            last.end = last.end.max(end)
+        }
+        _ => wanted.push(ByteRange::new(start, end)),
+    };
+    let mut cursor = Cursor::default();
+    while let Some(stop) = plan.order.stop_at(&mut cursor) {
+        let Some(placement) = index.placement(stop.entry as usize) else {
+            continue;
+        };
+        let mut start = placement.header.start;
+        for run in plan.runs(&stop).map(|(_, runs)| runs).unwrap_or_default() {
+            add(start, run.raw.start);
+            start = run.raw.end;
+        }
+        add(start, placement.data.end);
+    }
+    wanted
 }
 
 /// The first `most` bytes, or all.

@@ -5,12 +5,14 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
-use super::zip_target::HELD_BYTES_MAX;
+use super::writer::HELD_BYTES_MAX;
 use super::*;
 use crate::archive::tar::TarIndex;
 use crate::archive::tar::samples::{Sample, any_samples, read_tar, read_zip, scan, write_tar};
 use crate::archive::zip::{self, ZipReader};
 use crate::contents::KeptName;
+
+mod blocks;
 
 const FORMATS: [ArchiveFormat; 3] = [ArchiveFormat::Zip, ArchiveFormat::Tar, ArchiveFormat::TarGz];
 
@@ -68,25 +70,45 @@ fn transcode_in(
     target: ArchiveFormat,
     piece: usize,
 ) -> Result<(Vec<u8>, Totals), TranscodeError> {
-    let mut transcoder = Transcoder::new(Arc::new(index), kept, target, &Limits::default())?;
-    let (mut target, mut out) = (Vec::new(), Vec::new());
-    for piece in source.chunks(piece) {
-        let mut rest = piece;
-        while !rest.is_empty() {
-            let taken = transcoder.feed(rest, &mut out)?;
-            rest = &rest[taken..];
-            target.append(&mut out);
+    let source_bytes = source.len() as u64;
+    let limits = Limits::default();
+    let mut transcoder = Transcoder::new(Arc::new(index), kept, target, source_bytes, &limits)?;
+    let (mut target, mut out, mut fed) = (Vec::new(), Output::default(), 0);
+    for range in transcoder.reads().to_vec() {
+        let end = source.len().min(range.end as usize);
+        for piece in source[(range.start as usize).min(end)..end].chunks(piece) {
+            let mut rest = piece;
+            while !rest.is_empty() {
+                let taken = transcoder.feed(rest, &mut out)?;
+                rest = &rest[taken..];
+                fed += taken as u64;
+                put(source, &mut out, &mut target);
+            }
         }
     }
     loop {
         let totals = transcoder.finish(&mut out)?;
-        target.append(&mut out);
+        put(source, &mut out, &mut target);
         if let Some(totals) = totals {
-            assert_eq!(totals.source_bytes, source.len() as u64);
+            assert_eq!(totals.source_bytes, fed);
             assert_eq!(totals.written_bytes, target.len() as u64);
             return Ok((target, totals));
         }
     }
+}
+
+/// Adds pieces of the output to the target; how many bytes they are.
+fn put(source: &[u8], out: &mut Output, target: &mut Vec<u8>) -> usize {
+    let before = target.len();
+    for piece in out.take() {
+        match piece {
+            Piece::Bytes(bytes) => target.extend(bytes),
+            Piece::Copied(range) => {
+                target.extend_from_slice(&source[range.start as usize..range.end as usize]);
+            }
+        }
+    }
+    target.len() - before
 }
 
 /// Without the bits that the `zip` crate does not tell.
@@ -371,13 +393,19 @@ fn err_what_the_index_tells_is_told_at_once() {
     let new = |kept: Vec<u32>, format: ArchiveFormat, limits: &Limits| {
         let index = Index::Tar(scan(&tar).unwrap().index);
         let kept = kept.into_iter().map(|index| renamed(index, "n")).collect();
-        Transcoder::new(Arc::new(index), kept, format, limits)
+        Transcoder::new(Arc::new(index), kept, format, tar.len() as u64, limits)
             .map(|_| ())
             .unwrap_err()
     };
     let no_limits = Limits::default();
     let zipped = zip_index(&convert(&[], ArchiveFormat::Zip).unwrap());
-    let zipped = Transcoder::new(Arc::new(zipped), Vec::new(), ArchiveFormat::Zip, &no_limits);
+    let zipped = Transcoder::new(
+        Arc::new(zipped),
+        Vec::new(),
+        ArchiveFormat::Zip,
+        22,
+        &no_limits,
+    );
     assert_eq!(zipped.map(|_| ()).unwrap_err(), TranscodeError::ZipToZip);
     let special = TranscodeError::SpecialFile {
         name: "fifo".to_owned(),
@@ -456,21 +484,20 @@ fn ok_output_stays_small_whatever_the_source_makes_of_it() {
     for format in FORMATS {
         let index = tar_gz_index(&tar);
         let kept = all(&index, 0);
+        let (limits, bytes) = (Limits::default(), source.len() as u64);
         let mut transcoder =
-            Transcoder::new(Arc::new(index), kept, format, &Limits::default()).unwrap();
-        let (mut rest, mut out, mut most) = (&source[..], Vec::new(), 0);
+            Transcoder::new(Arc::new(index), kept, format, bytes, &limits).unwrap();
+        let (mut rest, mut out, mut most) = (&source[..], Output::default(), 0);
         while !rest.is_empty() {
             let taken = transcoder.feed(rest, &mut out).unwrap();
             rest = &rest[taken..];
-            most = most.max(out.len());
-            out.clear();
+            most = most.max(put(&source, &mut out, &mut Vec::new()));
         }
         while transcoder.finish(&mut out).unwrap().is_none() {
-            most = most.max(out.len());
-            out.clear();
+            most = most.max(put(&source, &mut out, &mut Vec::new()));
         }
         assert!(
-            most <= 3 * OUT_BYTES_MAX,
+            most as u64 <= 3 * JOB_BYTES,
             "{most} bytes of output at once for {format:?}"
         );
     }
@@ -487,16 +514,19 @@ fn ok_output_may_be_left_where_it_is() {
     for format in FORMATS {
         let index = tar_gz_index(&tar);
         let kept = all(&index, 0);
+        let (limits, bytes) = (Limits::default(), source.len() as u64);
         let mut transcoder =
-            Transcoder::new(Arc::new(index), kept, format, &Limits::default()).unwrap();
-        let (mut rest, mut out) = (&source[..], Vec::new());
+            Transcoder::new(Arc::new(index), kept, format, bytes, &limits).unwrap();
+        let (mut rest, mut out) = (&source[..], Output::default());
         for _ in 0..1000 {
             let taken = transcoder.feed(rest, &mut out).unwrap();
             rest = &rest[taken..];
         }
         assert!(rest.is_empty());
         while transcoder.finish(&mut out).unwrap().is_none() {}
-        assert!(out == convert(&samples, format).unwrap(), "{format:?}");
+        let mut target = Vec::new();
+        put(&source, &mut out, &mut target);
+        assert!(target == convert(&samples, format).unwrap(), "{format:?}");
     }
 }
 
@@ -509,15 +539,18 @@ fn ok_a_plain_tar_needs_no_more_than_its_last_kept_entry() {
         Arc::new(index),
         kept,
         ArchiveFormat::Zip,
+        tar.len() as u64,
         &Limits::default(),
     )
     .unwrap();
-    let mut out = Vec::new();
+    let mut out = Output::default();
     assert!(transcoder.needs_more());
     transcoder.feed(&tar[..515], &mut out).unwrap();
     assert!(!transcoder.needs_more());
-    assert!(transcoder.finish(&mut out).unwrap().is_some());
-    assert_eq!(read_zip(&out)[0].content, b"one");
+    while transcoder.finish(&mut out).unwrap().is_none() {}
+    let mut target = Vec::new();
+    put(&tar, &mut out, &mut target);
+    assert_eq!(read_zip(&target)[0].content, b"one");
 }
 
 #[test]

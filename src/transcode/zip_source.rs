@@ -2,8 +2,8 @@
 
 use super::TranscodeError;
 use super::order::Stop;
-use super::tar_source::take;
-use super::writer::Writer;
+use super::tar_source::{JOINED_BYTES, take};
+use super::writer::{Plan, Writer};
 use crate::archive::zip::{Checked, EntryReader, ZipIndex, shown};
 use crate::archive::{EntryKind, Index};
 use crate::object::ByteRange;
@@ -20,6 +20,24 @@ pub(super) struct ZipSource {
     reader: Option<Box<EntryReader>>,
     /// A symbolic link's target, which is its content.
     link: Vec<u8>,
+}
+
+/// The ranges of a zip that are read for `plan`.
+pub(super) fn wanted(plan: &Plan) -> Vec<ByteRange> {
+    let mut wanted: Vec<ByteRange> = Vec::new();
+    let Index::Zip(zip) = &*plan.index else {
+        return wanted;
+    };
+    let spans = plan.order.kept.iter();
+    for span in spans.filter_map(|kept| zip.span(kept.index as usize)) {
+        match wanted.last_mut() {
+            Some(last) if span.start <= last.end.saturating_add(JOINED_BYTES) => {
+                last.end = last.end.max(span.end)
+            }
+            _ => wanted.push(span),
+        }
+    }
+    wanted
 }
 
 #[derive(Default, Clone, Copy)]
@@ -41,9 +59,8 @@ impl ZipSource {
         &mut self,
         bytes: &[u8],
         writer: &mut Writer,
-        out: &mut Vec<u8>,
     ) -> Result<Option<usize>, TranscodeError> {
-        let index = std::sync::Arc::clone(&writer.index);
+        let index = std::sync::Arc::clone(&writer.plan.index);
         let Index::Zip(zip) = &*index else {
             return Err(TranscodeError::NoSuchEntry {
                 index: self.stop.entry,
@@ -55,14 +72,14 @@ impl ZipSource {
                 let gap = take(bytes, span.start - self.position);
                 return Ok(self.used(gap.len()));
             }
-            Phase::Gap { span } => self.begin(zip, span, writer, out)?,
+            Phase::Gap { span } => self.begin(zip, span, writer)?,
             Phase::Entry { end, kind } if self.position < end => {
                 let piece = take(bytes, (end - self.position).min(PIECE_BYTES));
-                self.read(zip, kind, piece, writer, out)?;
+                self.read(zip, kind, piece, writer)?;
                 return Ok(self.used(piece.len()));
             }
             Phase::Entry { kind, .. } => {
-                self.end(zip, kind, writer, out)?;
+                self.end(zip, kind, writer)?;
                 self.phase = Phase::Next;
             }
             Phase::Done => return Ok(self.used(bytes.len())),
@@ -70,8 +87,13 @@ impl ZipSource {
         Ok(Some(0))
     }
 
+    /// Goes to a place further on, where nothing between is needed.
+    pub fn seek(&mut self, position: u64) {
+        self.position = self.position.max(position);
+    }
+
     fn find_next(&mut self, zip: &ZipIndex, writer: &mut Writer) -> Result<(), TranscodeError> {
-        let Some(stop) = writer.order.next_stop() else {
+        let Some(stop) = writer.next_stop() else {
             self.phase = Phase::Done;
             return Ok(());
         };
@@ -89,7 +111,6 @@ impl ZipSource {
         zip: &ZipIndex,
         span: ByteRange,
         writer: &mut Writer,
-        out: &mut Vec<u8>,
     ) -> Result<(), TranscodeError> {
         let at = self.stop.entry as usize;
         let missing = TranscodeError::NoSuchEntry {
@@ -103,7 +124,7 @@ impl ZipSource {
         self.link.clear();
         // The header of a symbolic link holds its target, which is still to come.
         if kind != EntryKind::Symlink {
-            writer.begin(&self.stop, &[], out)?;
+            writer.begin(&self.stop, &[])?;
         }
         self.phase = Phase::Entry {
             end: span.end,
@@ -118,7 +139,6 @@ impl ZipSource {
         kind: EntryKind,
         bytes: &[u8],
         writer: &mut Writer,
-        out: &mut Vec<u8>,
     ) -> Result<(), TranscodeError> {
         let Some(reader) = &mut self.reader else {
             return Ok(());
@@ -126,7 +146,7 @@ impl ZipSource {
         let link = &mut self.link;
         let mut written = Ok(());
         reader.feed(zip, bytes, &mut |content| match kind {
-            EntryKind::File if written.is_ok() => written = writer.content(content, out),
+            EntryKind::File if written.is_ok() => written = writer.content(content),
             EntryKind::Symlink => link.extend_from_slice(content),
             _ => (),
         })?;
@@ -138,7 +158,6 @@ impl ZipSource {
         zip: &ZipIndex,
         kind: EntryKind,
         writer: &mut Writer,
-        out: &mut Vec<u8>,
     ) -> Result<(), TranscodeError> {
         if let Some(reader) = &mut self.reader
             && reader.finish(zip)? != Checked::Content
@@ -147,9 +166,9 @@ impl ZipSource {
             return Err(TranscodeError::UnreadableContent { name: shown(name) });
         }
         if kind == EntryKind::Symlink {
-            writer.begin(&self.stop, &self.link, out)?;
+            writer.begin(&self.stop, &self.link)?;
         }
-        writer.end(&self.stop, out)
+        writer.end(&self.stop)
     }
 
     fn used(&mut self, bytes: usize) -> Option<usize> {

@@ -1,25 +1,23 @@
 //! A zip, written front to back.
 //!
-//! Owns local headers, data descriptors and the directory (APPNOTE 4.3). Content up to
-//! [`HELD_BYTES_MAX`] is held and compressed at once, so its header is exact; larger content is
-//! compressed as it passes and has a data descriptor. Every larger content is deflated, with stored
+//! Owns local headers, data descriptors and the directory (APPNOTE 4.3). Content that is compressed as a
+//! whole has an exact header; larger content streams and has a data descriptor. Every larger content is deflated, with stored
 //! blocks where it does not compress, because readers that stream take no descriptor after stored content.
 //!
 //! ```text
 //! [local header, name, extras][content][descriptor] ... [directory header, name, extras] ... [zip64 end][end]
 //! ```
 
-use libdeflater::{CompressionLvl, Compressor};
-
 use super::TranscodeError;
-use super::deflate::ChunkedDeflate;
+use super::assembler::{Output, Whole};
+use super::kept::splice;
+use super::writer::Plan;
 use super::zip_time::dos_time;
 use crate::archive::EntryKind;
+use crate::archive::gzip::Run;
 use crate::archive::tar::WrittenEntry;
 use crate::archive::zip::{Declared, write_end};
 
-/// Bytes of content that are held rather than streamed.
-pub(super) const HELD_BYTES_MAX: u64 = 1 << 20;
 /// Content from this size on gets zip64 fields, well before its compressed size could need them.
 const ZIP64_BYTES_MIN: u64 = 0xf000_0000;
 /// What a 32-bit field holds where the value stands in a zip64 one.
@@ -52,25 +50,19 @@ struct Place {
     zip64: bool,
 }
 
-enum Open {
-    Nothing,
-    /// Content is held until it is whole.
-    Held,
-    /// Content streams behind its local header; with `retain`, its compressed form is kept too.
-    Streaming {
-        zip64: bool,
-        retain: bool,
-    },
+/// A content that streams behind its local header.
+struct Streaming {
+    /// Its compressed form is kept too.
+    retain: bool,
+    crc32: crc32fast::Hasher,
 }
 
 /// A zip under way.
+#[derive(Default)]
 pub(super) struct ZipTarget {
     position: u64,
     places: Vec<Place>,
-    open: Open,
-    held: Vec<u8>,
-    compressor: Compressor,
-    large: Option<ChunkedDeflate>,
+    open: Option<Streaming>,
     /// The last content as it was stored, for hard links.
     packed: Vec<u8>,
     packed_place: Option<Place>,
@@ -79,144 +71,113 @@ pub(super) struct ZipTarget {
 }
 
 impl ZipTarget {
-    pub fn new() -> Self {
-        Self {
-            position: 0,
-            places: Vec::new(),
-            open: Open::Nothing,
-            held: Vec::new(),
-            compressor: Compressor::new(CompressionLvl::default()),
-            large: None,
-            packed: Vec::new(),
-            packed_place: None,
-            listed: 0,
-            directory_offset: 0,
-        }
-    }
-
     pub fn written_bytes(&self) -> u64 {
         self.position
     }
 
-    /// Begins the entry named by kept entry `kept`; with `retain`, [`Self::copy`] may follow its end.
-    pub fn begin(
+    /// Writes a whole content, with `describe` telling what is written for a kept entry.
+    pub fn whole(
         &mut self,
+        plan: &Plan,
         kept: u32,
-        entry: &WrittenEntry<'_>,
-        retain: bool,
-        out: &mut Vec<u8>,
+        content: Whole,
+        out: &mut Output,
     ) -> Result<(), TranscodeError> {
-        self.held.clear();
-        self.open = Open::Held;
-        if entry.kind == EntryKind::Symlink {
-            self.held.extend_from_slice(entry.link_target);
-        } else if entry.kind == EntryKind::File && entry.size > HELD_BYTES_MAX {
-            let zip64 = entry.size >= ZIP64_BYTES_MIN;
-            let place = Place {
-                kept,
-                crc32: 0,
-                offset: self.position,
-                raw_bytes: 0,
-                stored_bytes: 0,
-                method: DEFLATED,
-                flags: flags(entry.name) | HAS_DESCRIPTOR,
-                zip64,
-            };
-            self.write(out, |out| write_local_header(&place, entry, out))?;
-            self.packed.clear();
-            self.places.push(place);
-            self.open = Open::Streaming { zip64, retain };
-        }
-        Ok(())
-    }
-
-    /// Takes the next bytes of the entry's content.
-    pub fn content(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TranscodeError> {
-        match self.open {
-            Open::Nothing => Ok(()),
-            Open::Held => {
-                self.held.extend_from_slice(bytes);
-                Ok(())
-            }
-            Open::Streaming { retain, .. } => {
-                let start = out.len();
-                self.large
-                    .get_or_insert_with(ChunkedDeflate::new)
-                    .push(bytes, out)?;
-                self.count(start, retain, out);
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends the entry's content.
-    pub fn end(
-        &mut self,
-        kept: u32,
-        entry: &WrittenEntry<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), TranscodeError> {
-        match std::mem::replace(&mut self.open, Open::Nothing) {
-            Open::Nothing => Ok(()),
-            Open::Held => self.end_held(kept, entry, out),
-            Open::Streaming { retain, zip64 } => self.end_streaming(retain, zip64, out),
-        }
-    }
-
-    fn end_held(
-        &mut self,
-        kept: u32,
-        entry: &WrittenEntry<'_>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), TranscodeError> {
-        // Deflate output that is not smaller than the content is of no use, so it needs no more room.
-        self.packed.resize(self.held.len(), 0);
-        let deflated = match entry.kind {
-            EntryKind::File => self
-                .compressor
-                .deflate_compress(&self.held, &mut self.packed)
-                .ok(),
-            _ => None,
-        };
-        let deflated = deflated.filter(|bytes| *bytes < self.held.len());
-        match deflated {
-            Some(bytes) => self.packed.truncate(bytes),
-            None => self.packed.clone_from(&self.held),
-        }
+        let entry = plan.describe(kept, &[])?;
         let place = Place {
             kept,
-            crc32: crc32fast::hash(&self.held),
+            crc32: content.crc32,
             offset: self.position,
-            raw_bytes: self.held.len() as u64,
-            stored_bytes: self.packed.len() as u64,
-            method: if deflated.is_some() { DEFLATED } else { STORED },
+            raw_bytes: content.raw_bytes,
+            stored_bytes: content.packed.len() as u64,
+            method: if content.is_deflated {
+                DEFLATED
+            } else {
+                STORED
+            },
             flags: flags(entry.name),
             zip64: false,
         };
+        self.packed = content.packed;
         self.packed_place = Some(place);
-        self.write_packed(place, entry, out)
+        self.write_packed(place, &entry, out)
     }
 
-    fn end_streaming(
+    /// Begins a content that streams; with `retain`, [`Self::again`] may follow its end.
+    pub fn begin(
         &mut self,
+        plan: &Plan,
+        kept: u32,
         retain: bool,
-        zip64: bool,
-        out: &mut Vec<u8>,
+        out: &mut Output,
     ) -> Result<(), TranscodeError> {
-        let start = out.len();
-        let deflated = self
-            .large
-            .get_or_insert_with(ChunkedDeflate::new)
-            .finish(out)?;
-        self.count(start, retain, out);
-        let Some(place) = self.places.last_mut() else {
+        let entry = plan.describe(kept, &[])?;
+        let zip64 = entry.size >= ZIP64_BYTES_MIN;
+        let place = Place {
+            kept,
+            crc32: 0,
+            offset: self.position,
+            raw_bytes: 0,
+            stored_bytes: 0,
+            method: DEFLATED,
+            flags: flags(entry.name) | HAS_DESCRIPTOR,
+            zip64,
+        };
+        self.write(out, |out| write_local_header(&place, &entry, out))?;
+        self.packed = Vec::new();
+        self.places.push(place);
+        self.open = Some(Streaming {
+            retain,
+            crc32: crc32fast::Hasher::new(),
+        });
+        Ok(())
+    }
+
+    /// Writes a piece of the stream.
+    pub fn chunk(
+        &mut self,
+        packed: Vec<u8>,
+        content: &crc32fast::Hasher,
+        raw_bytes: u64,
+        out: &mut Output,
+    ) -> Result<(), TranscodeError> {
+        if let Some(open) = &mut self.open {
+            open.crc32.combine(content);
+            if open.retain {
+                self.packed.extend_from_slice(&packed);
+            }
+        }
+        self.grow(packed.len() as u64, raw_bytes);
+        out.bytes().extend_from_slice(&packed);
+        Ok(())
+    }
+
+    /// Puts blocks of the source into the stream.
+    pub fn keep(&mut self, run: &Run, out: &mut Output) {
+        let spliced = splice(run);
+        let around = spliced.before.len() + spliced.behind.len();
+        self.grow(spliced.source.length() + around as u64, run.raw.length());
+        out.bytes().extend_from_slice(&spliced.before);
+        out.copied(spliced.source);
+        out.bytes().extend_from_slice(&spliced.behind);
+    }
+
+    fn grow(&mut self, stored_bytes: u64, raw_bytes: u64) {
+        self.position += stored_bytes;
+        if let Some(place) = self.places.last_mut() {
+            place.stored_bytes += stored_bytes;
+            place.raw_bytes += raw_bytes;
+        }
+    }
+
+    /// Ends the stream; its CRC-32 is told where the stream holds blocks of the source.
+    pub fn end(&mut self, crc32: Option<u32>, out: &mut Output) -> Result<(), TranscodeError> {
+        let (Some(open), Some(place)) = (self.open.take(), self.places.last_mut()) else {
             return Ok(());
         };
-        place.crc32 = deflated.crc32;
-        place.raw_bytes = deflated.raw_bytes;
-        place.stored_bytes = deflated.deflated_bytes;
+        place.crc32 = crc32.unwrap_or_else(|| open.crc32.finalize());
         let place = *place;
-        self.packed_place = retain.then_some(Place {
+        self.packed_place = open.retain.then_some(Place {
             flags: place.flags & !HAS_DESCRIPTOR,
             zip64: false,
             ..place
@@ -225,7 +186,7 @@ impl ZipTarget {
             put_32(out, DESCRIPTOR);
             put_32(out, place.crc32);
             for bytes in [place.stored_bytes, place.raw_bytes] {
-                if zip64 {
+                if place.zip64 {
                     put_64(out, bytes);
                 } else {
                     put_32(
@@ -239,33 +200,30 @@ impl ZipTarget {
     }
 
     /// Writes the content of the entry before once more, under another name.
-    pub fn copy(
+    pub fn again(
         &mut self,
+        plan: &Plan,
         kept: u32,
-        entry: &WrittenEntry<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output,
     ) -> Result<(), TranscodeError> {
         let Some(place) = self.packed_place else {
             return Ok(());
         };
-        let flags = flags(entry.name);
-        self.write_packed(
-            Place {
-                kept,
-                offset: self.position,
-                flags,
-                ..place
-            },
-            entry,
-            out,
-        )
+        let entry = plan.describe(kept, &[])?;
+        let place = Place {
+            kept,
+            offset: self.position,
+            flags: flags(entry.name),
+            ..place
+        };
+        self.write_packed(place, &entry, out)
     }
 
     fn write_packed(
         &mut self,
         place: Place,
         entry: &WrittenEntry<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Output,
     ) -> Result<(), TranscodeError> {
         let packed = std::mem::take(&mut self.packed);
         self.write(out, |out| {
@@ -278,39 +236,33 @@ impl ZipTarget {
         Ok(())
     }
 
-    /// Writes the directory, in pieces that end once `out` holds `out_bytes_max`; whether it is whole.
-    pub fn finish_some<'a>(
+    /// Writes the directory, in pieces of about `bytes_max`; whether it is whole.
+    pub fn finish_some(
         &mut self,
-        describe: impl Fn(u32) -> Option<WrittenEntry<'a>>,
-        out_bytes_max: usize,
-        out: &mut Vec<u8>,
+        plan: &Plan,
+        bytes_max: usize,
+        out: &mut Output,
     ) -> Result<bool, TranscodeError> {
         if self.listed == 0 {
             self.directory_offset = self.position;
         }
+        let start = self.position;
         while let Some(place) = self.places.get(self.listed).copied() {
-            if out.len() >= out_bytes_max {
+            if self.position - start >= bytes_max as u64 {
                 return Ok(false);
             }
-            let Some(entry) = describe(place.kept) else {
-                return Err(TranscodeError::NoSuchEntry { index: place.kept });
-            };
+            let entry = plan.describe(place.kept, &[])?;
             self.write(out, |out| write_directory_header(&place, &entry, out))?;
             self.listed += 1;
         }
-        let directory_offset = self.directory_offset;
-        let directory_bytes = self.position - directory_offset;
-        let entries = self.places.len() as u64;
+        let directory_at = self.directory_offset;
+        let declared = Declared {
+            entries: self.places.len() as u64,
+            directory_bytes: self.position - directory_at,
+            directory_at,
+        };
         self.write(out, |out| {
-            let directory_at = directory_offset;
-            write_end(
-                out,
-                &Declared {
-                    entries,
-                    directory_bytes,
-                    directory_at,
-                },
-            );
+            write_end(out, &declared);
             Ok(())
         })?;
         Ok(true)
@@ -318,21 +270,14 @@ impl ZipTarget {
 
     fn write(
         &mut self,
-        out: &mut Vec<u8>,
+        out: &mut Output,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), TranscodeError>,
     ) -> Result<(), TranscodeError> {
+        let out = out.bytes();
         let start = out.len();
         write(out)?;
         self.position += (out.len() - start) as u64;
         Ok(())
-    }
-
-    fn count(&mut self, start: usize, retain: bool, out: &[u8]) {
-        let written = out.get(start..).unwrap_or_default();
-        self.position += written.len() as u64;
-        if retain {
-            self.packed.extend_from_slice(written);
-        }
     }
 }
 

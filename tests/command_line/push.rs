@@ -23,7 +23,8 @@ fn write_application(folder: &Path, status: u8) {
     };
     write("appspec.yml", 0o644, crate::support::APPSPEC);
     write("index.html", 0o644, "<p>hello</p>\n");
-    let hook = format!("#!/bin/sh\necho migrating\necho 'no such column' >&2\nexit {status}\n");
+    let hook =
+        format!("#!/bin/sh\necho migrating\nsleep 0.3\necho 'no such column' >&2\nexit {status}\n");
     write("scripts/after.sh", 0o755, &hook);
     write("notes.log", 0o644, "not this\n");
     write(".gitignore", 0o644, "*.log\nnode_modules/\n");

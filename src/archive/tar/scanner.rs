@@ -10,6 +10,7 @@ use super::{
     TarIndex, relative,
 };
 use crate::archive::{EntryKind, Limits};
+use crate::object::ByteRange;
 
 /// Decides by a file's name, without leading `./`, how many bytes of its content to hold: `None` for
 /// those of no interest. A content that is longer is cut.
@@ -220,8 +221,20 @@ impl TarScanner {
         }
     }
 
+    /// The content under way, if it has at least `bytes_min` bytes: its entry, and where it lies.
+    pub(crate) fn large_content(&self, bytes_min: u64) -> Option<(u32, ByteRange)> {
+        let State::Content { left: 1.., .. } = self.state else {
+            return None;
+        };
+        let last = self.index.records.len().checked_sub(1)?;
+        if self.index.records.get(last)?.size < bytes_min {
+            return None;
+        }
+        Some((u32::try_from(last).ok()?, self.index.placement(last)?.data))
+    }
+
     /// Takes at least one of `bytes`, and says how many.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, TarError> {
+    pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<usize, TarError> {
         let used = match &mut self.state {
             State::Ended => bytes.len(),
             State::Ending { zeros } => {

@@ -1,0 +1,162 @@
+//! Ranges of what a gzip stream inflates to, without inflating all of it.
+
+use super::{BlockMap, Gunzip, GzipError};
+use crate::archive::Limits;
+use crate::object::ByteRange;
+
+/// Inflated bytes that are worth beginning anew behind them.
+const SKIPPED_BYTES_MIN: u64 = 256 << 10;
+
+/// A stretch of the stream that is inflated in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    /// The raw byte with whose point it begins; 0 for the stream's start.
+    from: u64,
+    /// The last raw byte that is wanted is before this one.
+    to: u64,
+    /// Its bytes in the stream; more than are needed where no better end is known.
+    bytes: ByteRange,
+}
+
+/// Inflated bytes, and where they lie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Raw<'a> {
+    /// The first one's place.
+    pub at: u64,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// Inflates stretches of a stream. It is fed the bytes of [`Self::reads`], in this order.
+pub(crate) struct GunzipRanges {
+    gunzip: Gunzip,
+    stretches: Vec<Stretch>,
+    /// The stretch at hand, and how many of its bytes were taken.
+    next: usize,
+    taken: u64,
+    is_begun: bool,
+}
+
+impl GunzipRanges {
+    /// Ranges of the tar in a stream of `stream_bytes`, ascending; without a map the stream is read whole.
+    pub fn new(
+        map: Option<&BlockMap>,
+        wanted: impl Iterator<Item = ByteRange>,
+        stream_bytes: u64,
+        limits: &Limits,
+    ) -> Self {
+        let whole = Stretch {
+            from: 0,
+            to: u64::MAX,
+            bytes: ByteRange::new(0, stream_bytes),
+        };
+        let stretches = match map {
+            Some(map) => stretches(map, wanted, stream_bytes),
+            None => vec![whole],
+        };
+        Self {
+            gunzip: Gunzip::new(limits),
+            stretches,
+            next: 0,
+            taken: 0,
+            is_begun: false,
+        }
+    }
+
+    /// The ranges of the stream that are needed; the last bytes of each may not be.
+    pub fn reads(&self) -> Vec<ByteRange> {
+        self.stretches.iter().map(|stretch| stretch.bytes).collect()
+    }
+
+    /// Takes some of `bytes`, says how many, and gives what came out of them; `None` where it needs more.
+    pub fn step(
+        &mut self,
+        map: Option<&BlockMap>,
+        bytes: &[u8],
+    ) -> Result<Option<(usize, Raw<'_>)>, GzipError> {
+        while let Some(stretch) = self.stretches.get(self.next).copied() {
+            if !std::mem::replace(&mut self.is_begun, true)
+                && stretch.from > 0
+                && let Some(point) = map.and_then(|map| map.point_before(stretch.from))
+            {
+                self.gunzip.resume(point.bit, point.raw, &point.window);
+            }
+            let left = stretch.bytes.length() - self.taken;
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let piece = bytes.get(..left).unwrap_or(bytes);
+            let mut has_passed = false;
+            let mut used = piece.len();
+            let mut is_filled = false;
+            if self.gunzip.inflated < stretch.to {
+                let (taken, boundary) = self.gunzip.step(piece)?;
+                self.gunzip.hash_output();
+                used = taken;
+                has_passed = boundary.is_some();
+                is_filled = !self.gunzip.output().is_empty();
+            }
+            self.taken += used as u64;
+            if used > 0 || is_filled {
+                let output = match is_filled {
+                    true => self.gunzip.output(),
+                    false => &[],
+                };
+                let at = self.gunzip.inflated - output.len() as u64;
+                return Ok(Some((used, Raw { at, bytes: output })));
+            }
+            if has_passed {
+                continue;
+            }
+            if self.taken < stretch.bytes.length() || self.next + 1 == self.stretches.len() {
+                return Ok(None);
+            }
+            (self.next, self.taken, self.is_begun) = (self.next + 1, 0, false);
+        }
+        Ok(None)
+    }
+
+    /// Whether all that is wanted has come out.
+    pub fn is_done(&self) -> bool {
+        match self.stretches.last() {
+            Some(last) => self.next + 1 == self.stretches.len() && self.gunzip.inflated >= last.to,
+            None => true,
+        }
+    }
+
+    /// Whether a stream that is read whole has come to its end as it should.
+    pub fn finish(&self, map: Option<&BlockMap>) -> Result<(), GzipError> {
+        match map {
+            None => self.gunzip.finish(),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn stretches(
+    map: &BlockMap,
+    wanted: impl Iterator<Item = ByteRange>,
+    stream_bytes: u64,
+) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for wanted in wanted.filter(|wanted| !wanted.is_empty()) {
+        let point = map.point_before(wanted.start);
+        let from = point.map_or(0, |point| point.raw);
+        match stretches.last_mut() {
+            Some(last) if from < last.to.saturating_add(SKIPPED_BYTES_MIN) => {
+                last.to = last.to.max(wanted.end);
+            }
+            _ => {
+                let start = point.map_or(0, |point| point.bit / 8);
+                stretches.push(Stretch {
+                    from,
+                    to: wanted.end,
+                    bytes: ByteRange::new(start, start),
+                });
+            }
+        }
+    }
+    for stretch in &mut stretches {
+        let end = map.byte_after(stretch.to).unwrap_or(stream_bytes);
+        stretch.bytes.end = end.min(stream_bytes).max(stretch.bytes.start);
+    }
+    stretches
+}
