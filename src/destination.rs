@@ -10,6 +10,7 @@ use crate::ci_environment::BuildFacts;
 use crate::deployment::RepositoryName;
 use crate::key_pattern::{
     Build, EXTENSIONS, ExpandError, PatternError, StagingPattern, VALUE_BYTES_MAX, Variable,
+    metadata_value,
 };
 use crate::object::{BucketName, InvalidName, ObjectKey, S3Prefix};
 
@@ -67,9 +68,9 @@ pub enum DestinationError {
     /// The function would read another build out of the key.
     #[error("{0}")]
     Unreadable(ExpandError),
-    /// HTTP headers take ASCII alone.
-    #[error("{name} `{value}` goes into S3's metadata, which takes ASCII alone")]
-    NotAscii {
+    /// What the function would refuse.
+    #[error("{name} {value:?} has control characters, expected none")]
+    Control {
         /// Metadata's name.
         name: &'static str,
         /// Its value.
@@ -102,10 +103,7 @@ impl DestinationError {
                 Variable::Repository => "say it with --repository owner/name".to_owned(),
             },
             Self::Unreadable(error) => error.cure(),
-            Self::NotAscii { name, .. } => format!(
-                "use an ASCII {name}, or put {{{}}} into the destination's pattern",
-                name.to_uppercase().replace('-', "_")
-            ),
+            Self::Control { name, .. } => format!("leave them out of the {name}"),
             Self::TooLong { name, .. } => format!("shorten the {name}"),
         }
     }
@@ -224,13 +222,14 @@ impl Destination {
         let mut left = METADATA_BYTES_MAX;
         for (name, value) in values {
             let Some(value) = value else { continue };
-            if !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-                return Err(DestinationError::NotAscii { name, value });
+            if value.chars().any(char::is_control) {
+                return Err(DestinationError::Control { name, value });
             }
             if value.len() > VALUE_BYTES_MAX {
                 let bytes = value.len();
                 return Err(DestinationError::TooLong { name, bytes });
             }
+            let value = metadata_value(&value).into_owned();
             let bytes = name.len() + value.len();
             match left.checked_sub(bytes) {
                 Some(rest) => left = rest,
@@ -246,20 +245,14 @@ impl Destination {
     }
 }
 
-/// What people read and nothing is decided by: what S3 would not take is left out of it.
+/// What people read and nothing is decided by: cut to what the metadata has room for.
 fn readable(text: &str) -> String {
-    let ascii: String = text
-        .chars()
-        .map(|c| {
-            if c.is_ascii() && !c.is_ascii_control() {
-                c
-            } else {
-                '?'
-            }
-        })
-        .take(VALUE_BYTES_MAX)
-        .collect();
-    ascii.trim().to_owned()
+    let printable = text.chars().filter(|c| !c.is_control());
+    let mut text: String = printable.take(VALUE_BYTES_MAX).collect();
+    while metadata_value(&text).len() > VALUE_BYTES_MAX {
+        text.pop();
+    }
+    text.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -300,7 +293,7 @@ mod tests {
             assert_eq!(
                 metadata,
                 [
-                    "author=J?rgen",
+                    "author==?UTF-8?Q?J=C3=BCrgen?=",
                     "build-url=https://ci.example/47",
                     "repository=acme/shop"
                 ]
@@ -360,16 +353,36 @@ mod tests {
     }
 
     #[test]
-    fn err_what_decides_has_to_be_ascii() {
+    fn ok_what_is_not_ascii_is_read_back_by_the_function() {
         let tagged = BuildFacts {
             branch: None,
             tag: Some("größer".to_owned()),
+            author: Some("ü".repeat(1_000)),
             ..facts()
         };
-        let error = stage("s3://artifacts/staging", &tagged).unwrap_err();
+        let staged = stage("s3://artifacts/staging", &tagged).unwrap();
+        let of_header = |value: &String| value.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        assert!(staged.metadata.values().all(of_header), "{staged:?}");
+        let pattern: StagingPattern = format!("staging/{DEFAULT_PATTERN}").parse().unwrap();
+        let captures = pattern.read(staged.key.as_str()).unwrap();
+        let (build, findings) = Build::read(&captures, &staged.metadata);
+        assert_eq!(build.tag.as_deref(), Some("größer"));
+        let author = build.author.unwrap();
+        assert!(author.len() > 100 && author.chars().all(|c| c == 'ü'), "{author}");
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+
+    #[test]
+    fn err_what_the_function_would_refuse_is_not_staged() {
+        let tagged = BuildFacts {
+            branch: None,
+            tag: Some("v1\u{7}".to_owned()),
+            ..facts()
+        };
+        let error = stage("s3://artifacts/s/{BUILD_NUM}", &tagged).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "tag `größer` goes into S3's metadata, which takes ASCII alone"
+            "tag \"v1\\u{7}\" has control characters, expected none"
         );
         assert!(matches!(
             stage("artifacts/staging", &facts()),

@@ -33,7 +33,7 @@ fn root() -> &'static Path {
 
 /// Where the documentation of all codes is.
 fn documentation() -> PathBuf {
-    root().join("docs/findings.md")
+    root().join("src/finding/codes.md")
 }
 
 /// All files below a folder that end so.
@@ -167,7 +167,7 @@ fn the_documentation_has_the_table() {
             std::fs::write(documentation(), expected).unwrap();
             return;
         }
-        panic!("docs/findings.md is behind the table: run this test with STAGEDROP_WRITE_DOCS=1");
+        panic!("src/finding/codes.md is behind the table: run this test with STAGEDROP_WRITE_DOCS=1");
     }
 }
 
