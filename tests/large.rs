@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use stagedrop::local::Options;
+use stagedrop::local::faults::{Fault, Match, Nth};
 use stagedrop::local::network::Model;
 use stagedrop::local::s3::Attributes;
 use stagedrop::local::s3::blob::Blob;
@@ -463,5 +464,26 @@ async fn a_revision_of_two_levels_is_read_by_unzip_and_tar() {
             let names = String::from_utf8_lossy(&judged.stdout).into_owned();
             assert_eq!(names.lines().count(), files.len(), "{names}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_fails_leaves_nothing_behind() {
+    for operation in ["UploadPart", "UploadPartCopy", "CompleteMultipartUpload"] {
+        let (world, _) = world().await;
+        let refused = Fault::FailBefore {
+            status: 400,
+            code: "InvalidRequest".to_owned(),
+        };
+        let wanted = Match::any()
+            .operation(operation)
+            .label("deploy")
+            .nth(Nth::Number(9));
+        world.aws.faults().on(wanted, refused);
+        let drop = drop_blob(&world, 1, zip(&twenty_of(11 * MIB))).await;
+        assert_eq!(world.aws.faults().fired(), 1, "{operation}");
+        // Lambda's second attempt did it.
+        assert!(counts(&drop).2 > 220 * MIB, "{drop:#}");
+        nothing_is_left(&world);
     }
 }

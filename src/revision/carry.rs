@@ -5,14 +5,17 @@
 //! bodies          reads [2 ahead] -> verified, put together -> sends [3] --> receipts -> complete
 //! ```
 //!
-//! Knows no formats and decides nothing. What is begun is ended: an upload that fails is aborted, and
-//! temporary objects are deleted whatever happens; what a crash leaves is the bucket's lifecycle rules' to take.
+//! Knows no formats and decides nothing. What is begun is ended: after a failure no request is begun, those in
+//! flight run out (S3 may do what nobody waits for), then uploads are aborted and temporary objects deleted.
+//! What a crash leaves is the bucket's lifecycle rules' to take.
 
+use std::future::ready;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -39,6 +42,8 @@ const VERIFIED_AT_ONCE: usize = 128 << 10;
 const CONFLICTS_MAX: u32 = 2;
 /// Time kept back for aborting and deleting what was begun.
 const CLEANING_TIME: Duration = Duration::from_secs(4);
+/// Of it, time for requests that are in flight when the time is over.
+const RUNNING_OUT_TIME: Duration = Duration::from_secs(2);
 /// A transfer is not begun where even a network so many times as fast as the model would not do.
 const FASTER_THAN_THE_MODEL: f64 = 4.0;
 
@@ -75,8 +80,14 @@ struct Transfer<'a, S> {
     workplace: &'a Workplace,
     /// What was begun and is not ended yet.
     begun: Mutex<Vec<Begun>>,
+    /// The first failure: from then on no request is begun.
+    failure: Mutex<Option<RevisionError>>,
     joining: Semaphore,
 }
+
+/// The transfer has failed; its first failure is noted in it.
+#[derive(Debug)]
+struct Stopped;
 
 /// Something that must not stay.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,23 +123,30 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
         check,
         workplace,
         begun: Mutex::default(),
+        failure: Mutex::default(),
         joining: Semaphore::new(JOIN_KIB_IN_FLIGHT as usize),
     };
     let mut conflicts = 0;
     let written = loop {
         let left = time_left(workplace.until);
-        let written = match tokio::time::timeout(left, transfer.run()).await {
+        let mut running = pin!(transfer.run());
+        let written = match tokio::time::timeout(left, &mut running).await {
             Ok(written) => written,
-            Err(_) => Err(out_of_time(parts, left)),
+            Err(_) => {
+                let stopped = transfer.fail(out_of_time(parts, left));
+                let running_out = tokio::time::timeout(RUNNING_OUT_TIME, running).await;
+                running_out.unwrap_or(Err(stopped))
+            }
         };
         transfer.clean().await;
-        match written {
-            Err(RevisionError::Service(error))
+        match (written, transfer.failure().take()) {
+            (Ok(written), _) => break written,
+            (Err(Stopped), Some(RevisionError::Service(error)))
                 if error.kind == Kind::Conflict && conflicts < CONFLICTS_MAX =>
             {
                 conflicts += 1;
             }
-            other => break other?,
+            (Err(Stopped), failure) => return Err(failure.unwrap_or(out_of_time(parts, left))),
         }
     };
     let cost = Cost {
@@ -155,35 +173,34 @@ fn out_of_time(parts: &PartPlan, left: Duration) -> RevisionError {
 }
 
 impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
-    async fn run(&self) -> Result<WrittenObject, RevisionError> {
+    async fn run(&self) -> Result<WrittenObject, Stopped> {
         let verifying = self.verify_everything();
         match &self.parts.delivery {
             Delivery::CopyObject => {
                 verifying.await?;
-                Ok(self.store.copy(self.object, &self.source.object).await?)
+                let copying = self.store.copy(self.object, &self.source.object);
+                self.step(copying).await
             }
             Delivery::PutObject(upload) => {
-                let mut verifier = self.verifier(self.parts.passing());
-                let body = self.body(upload, &mut verifier);
-                let (body, ()) = futures_util::try_join!(body, verifying)?;
-                finish(verifier)?;
-                Ok(self.store.put(self.object, body).await?)
+                let making = self.step(self.checked_body(upload, self.parts.passing()));
+                let (body, verified) = futures_util::join!(making, verifying);
+                verified?;
+                self.step(self.store.put(self.object, body?)).await
             }
             Delivery::Multipart(list) => {
-                let upload = self.store.begin(self.object).await?;
+                let upload = self.step(self.store.begin(self.object)).await?;
                 let begun = Begun::Upload(upload.clone());
                 self.note(begun.clone());
-                let sent = async {
-                    let (copied, sent, ()) = futures_util::try_join!(
-                        self.copy_all(&upload, list),
-                        self.send_all(&upload, list),
-                        verifying,
-                    )?;
-                    Ok::<_, RevisionError>(copied.into_iter().chain(sent).collect())
-                };
-                let mut receipts: Vec<PartReceipt> = sent.await?;
+                let (copied, sent, verified) = futures_util::join!(
+                    self.copy_all(&upload, list),
+                    self.send_all(&upload, list),
+                    verifying,
+                );
+                verified?;
+                let mut receipts = copied?;
+                receipts.extend(sent?);
                 receipts.sort_by_key(|receipt| receipt.number);
-                let written = self.store.complete(&upload, &receipts).await?;
+                let written = self.step(self.store.complete(&upload, &receipts)).await?;
                 self.forget(&begun);
                 Ok(written)
             }
@@ -191,38 +208,31 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// What S3 copies: joins first, because each is a chain of requests.
-    async fn copy_all(
-        &self,
-        upload: &Upload,
-        list: &[Part],
-    ) -> Result<Vec<PartReceipt>, RevisionError> {
+    async fn copy_all(&self, upload: &Upload, list: &[Part]) -> Result<Vec<PartReceipt>, Stopped> {
         let numbered = || (1_u32..).zip(list);
         let joins = numbered().filter(|(_, part)| matches!(part, Part::Join(_)));
         let copies = numbered().filter(|(_, part)| matches!(part, Part::Copy(_)));
-        let receipts: Vec<Option<PartReceipt>> = stream::iter(joins.chain(copies))
+        let receipts: Vec<_> = stream::iter(joins.chain(copies))
             .map(|(number, part)| async move {
-                Ok::<_, RevisionError>(match part {
+                Ok(match part {
                     Part::Join(join) => Some(self.join(upload, number, join).await?),
                     Part::Copy(range) => {
                         let source = &self.source.object;
-                        let copied = self.store.copy_part(upload, number, source, *range);
-                        Some(copied.await?)
+                        let copying = self.store.copy_part(upload, number, source, *range);
+                        Some(self.step(copying).await?)
                     }
                     Part::Upload(_) => None,
                 })
             })
             .buffer_unordered(COPIES_IN_FLIGHT)
-            .try_collect()
-            .await?;
-        Ok(receipts.into_iter().flatten().collect())
+            .filter_map(|receipt| ready(receipt.transpose()))
+            .collect()
+            .await;
+        receipts.into_iter().collect()
     }
 
     /// Sends bodies while the next ones are read and put together.
-    async fn send_all(
-        &self,
-        upload: &Upload,
-        list: &[Part],
-    ) -> Result<Vec<PartReceipt>, RevisionError> {
+    async fn send_all(&self, upload: &Upload, list: &[Part]) -> Result<Vec<PartReceipt>, Stopped> {
         let bodies: Vec<_> = (1_u32..)
             .zip(list)
             .filter_map(|(number, part)| match part {
@@ -239,21 +249,22 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 .map(|range| self.source.read(*range))
                 .buffered(READS_IN_FLIGHT);
             for (number, body) in &bodies {
-                let made = self.assemble(body, &mut reads, &mut verifier).await?;
-                // The other end is gone only where sending failed, which is then the error.
+                let making = self.assemble(body, &mut reads, &mut verifier);
+                let made = self.step(making).await?;
+                // The other end stays until this one is gone.
                 if sender.send((*number, made)).await.is_err() {
                     break;
                 }
             }
-            finish(verifier)
+            self.step(ready(finish(verifier))).await
         };
         let sending = stream::poll_fn(move |context| receiver.poll_recv(context))
-            .map(|(number, body)| self.store.send_part(upload, number, body))
+            .map(|(number, body)| self.step(self.store.send_part(upload, number, body)))
             .buffer_unordered(SENDS_IN_FLIGHT)
-            .map_err(RevisionError::from)
-            .try_collect();
-        let ((), receipts) = futures_util::try_join!(making, sending)?;
-        Ok(receipts)
+            .collect::<Vec<_>>();
+        let (made, receipts) = futures_util::join!(making, sending);
+        made?;
+        receipts.into_iter().collect()
     }
 
     /// A part that is put together in a temporary object.
@@ -262,7 +273,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         upload: &Upload,
         number: u32,
         join: &Join,
-    ) -> Result<PartReceipt, RevisionError> {
+    ) -> Result<PartReceipt, Stopped> {
         let got: u64 = join.upload.gets().iter().map(ByteRange::length).sum();
         let kib = got
             .saturating_add(join.upload.output_bytes())
@@ -270,25 +281,22 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         let kib = u32::try_from(kib)
             .unwrap_or(u32::MAX)
             .min(JOIN_KIB_IN_FLIGHT);
-        let object = self.temporary(upload, number)?;
-        let temporary = self.store.begin(&object).await?;
+        let object = self.step(ready(self.temporary(upload, number))).await?;
+        let temporary = self.step(self.store.begin(&object)).await?;
         let begun = Begun::Upload(temporary.clone());
         self.note(begun.clone());
-        let copying = async {
-            let source = &self.source.object;
-            let copied = self.store.copy_part(&temporary, 1, source, join.copied);
-            Ok::<_, RevisionError>(copied.await?)
-        };
+        let source = &self.source.object;
+        let copying = self.step(self.store.copy_part(&temporary, 1, source, join.copied));
         let sending = async {
             // The semaphore is never closed.
             let _permit = self.joining.acquire_many(kib).await;
-            let mut verifier = self.verifier(join.upload.gets().to_vec());
-            let body = self.body(&join.upload, &mut verifier).await?;
-            finish(verifier)?;
-            Ok::<_, RevisionError>(self.store.send_part(&temporary, 2, body).await?)
+            let gets = join.upload.gets().to_vec();
+            let body = self.step(self.checked_body(&join.upload, gets)).await?;
+            self.step(self.store.send_part(&temporary, 2, body)).await
         };
-        let (copied, sent) = futures_util::try_join!(copying, sending)?;
-        let written = self.store.complete(&temporary, &[copied, sent]).await?;
+        let (copied, sent) = futures_util::join!(copying, sending);
+        let parts = [copied?, sent?];
+        let written = self.step(self.store.complete(&temporary, &parts)).await?;
         let done = Begun::Temporary(object.clone(), written.clone());
         self.note(done.clone());
         self.forget(&begun);
@@ -300,7 +308,8 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             size: join.length(),
         };
         let whole = ByteRange::new(0, join.length());
-        let receipt = self.store.copy_part(upload, number, &source, whole).await?;
+        let copying = self.store.copy_part(upload, number, &source, whole);
+        let receipt = self.step(copying).await?;
         self.end(done).await;
         Ok(receipt)
     }
@@ -336,7 +345,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// `verify: full`: one pass over the source, beside everything else.
-    async fn verify_everything(&self) -> Result<(), RevisionError> {
+    async fn verify_everything(&self) -> Result<(), Stopped> {
         let Check::Everything(verifier) = self.check else {
             return Ok(());
         };
@@ -348,22 +357,26 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             })
             .buffered(READS_IN_FLIGHT);
         while let Some(window) = windows.next().await {
-            let (window, bytes) = window?;
-            verify(&mut verifier, window.start, &bytes).await?;
+            let (window, bytes) = self.step(ready(window)).await?;
+            let verifying = verify(&mut verifier, window.start, &bytes);
+            self.step(verifying).await?;
         }
-        finish(verifier)
+        self.step(ready(finish(verifier))).await
     }
 
-    /// The body of one upload.
-    async fn body(
+    /// The body of one upload, and what passes for it verified.
+    async fn checked_body(
         &self,
         upload: &parts::Upload,
-        verifier: &mut Option<Verifier<'_>>,
+        passing: Vec<ByteRange>,
     ) -> Result<Bytes, RevisionError> {
+        let mut verifier = self.verifier(passing);
         let mut reads = stream::iter(upload.gets())
             .map(|range| self.source.read(*range))
             .buffered(READS_IN_FLIGHT);
-        self.assemble(upload, &mut reads, verifier).await
+        let body = self.assemble(upload, &mut reads, &mut verifier).await?;
+        finish(verifier)?;
+        Ok(body)
     }
 
     /// Puts a body together out of reads, which come in the order of its gets.
@@ -383,6 +396,27 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             assembler.feed(range.start, &bytes)?;
         }
         Ok(assembler.finish()?.into())
+    }
+
+    /// Awaits what can fail, unless the transfer has failed already.
+    async fn step<T, E: Into<RevisionError>>(
+        &self,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Stopped> {
+        if self.failure().is_some() {
+            return Err(Stopped);
+        }
+        step.await.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Notes a failure; what follows from the first one is not told.
+    fn fail(&self, error: RevisionError) -> Stopped {
+        self.failure().get_or_insert(error);
+        Stopped
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<RevisionError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begun(&self) -> std::sync::MutexGuard<'_, Vec<Begun>> {

@@ -145,10 +145,15 @@ impl ObjectStore for Shelf {
 impl MultipartUploads for Shelf {
     async fn begin(&self, object: &NewObject) -> Result<Upload, ServiceError> {
         self.called("CreateMultipartUpload")?;
-        let mut state = self.state();
-        state.begun += 1;
-        let upload_id = format!("upload-{}", state.begun);
-        state.uploads.insert(upload_id.clone(), BTreeMap::new());
+        let upload_id = {
+            let mut state = self.state();
+            state.begun += 1;
+            let upload_id = format!("upload-{}", state.begun);
+            state.uploads.insert(upload_id.clone(), BTreeMap::new());
+            upload_id
+        };
+        // It is there before its id is known.
+        tokio::task::yield_now().await;
         Ok(Upload {
             object: object.clone(),
             upload_id,
