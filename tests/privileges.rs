@@ -318,7 +318,7 @@ async fn what_is_called_is_allowed_and_what_is_allowed_is_called() {
                     faults.push(format!("{name}: nobody misses {action} of {sid}"));
                 }
             }
-            for added in ["s3:DeleteObjectVersion", "codedeploy:StopDeployment"] {
+            for added in ["s3:PutObjectAcl", "codedeploy:StopDeployment"] {
                 let mut with = policy.clone();
                 let mut actions = texts(&statement["Action"]);
                 if actions.contains(&added) {

@@ -3,6 +3,9 @@
 //! The model: a request takes [`REQUEST_SECONDS`] before its first byte; what passes through the function
 //! does so at [`THROUGH_BYTES_PER_SECOND`], reading and writing at once; S3 copies each range at
 //! [`COPY_BYTES_PER_SECOND`], [`COPIES_IN_FLIGHT`] of them at a time, which costs the function nothing.
+//! An upload in parts is begun and completed by requests of their own, which is why small objects are better
+//! written or copied whole; a large one that does not change is copied faster in parts, as many at once as there
+//! are, than by one `CopyObject`, whose rate is that of one copy.
 //! The numbers are what a function of one virtual CPU gets from S3 in its own Region ("Performance guidelines
 //! for Amazon S3", S3 user guide: 85-90 MB/s a connection). They decide between plans that give the same bytes,
 //! so that being wrong costs time alone.
@@ -23,6 +26,8 @@ const JOIN_CHAIN: f64 = 5.0;
 /// What there is to do for one revision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
+    /// Whether it is an upload in parts, and not one request.
+    pub in_parts: bool,
     /// Bodies that the function sends one after the other.
     pub bodies: u64,
     /// Their bytes.
@@ -64,8 +69,12 @@ impl Work {
                 + self.bodies as f64 * REQUEST_SECONDS / SENDS_IN_FLIGHT as f64
                 + self.through_bytes as f64 / THROUGH_BYTES_PER_SECOND
         };
-        // Creating and completing the upload.
-        2.0 * REQUEST_SECONDS + beside.max(through)
+        let begun_and_completed = if self.in_parts {
+            2.0 * REQUEST_SECONDS
+        } else {
+            0.0
+        };
+        begun_and_completed + beside.max(through)
     }
 }
 
@@ -87,11 +96,13 @@ mod tests {
     #[test]
     fn ok_what_passes_and_what_is_copied_go_at_once() {
         let through = Work {
+            in_parts: true,
             bodies: 10,
             through_bytes: 75_000_000,
             ..Work::default()
         };
         let copied = Work {
+            in_parts: true,
             copies: 32,
             copied_bytes: 32 * 50_000_000,
             copy_bytes_max: 50_000_000,
@@ -113,6 +124,20 @@ mod tests {
             copied.seconds()
         );
         assert_eq!(both.seconds(), through.seconds());
+    }
+
+    #[test]
+    fn ok_a_large_copy_is_faster_in_parts_and_a_small_one_whole() {
+        let copied = |copies: u64, bytes: u64| Work {
+            in_parts: copies > 1,
+            copies,
+            copied_bytes: bytes,
+            copy_bytes_max: bytes.div_ceil(copies),
+            ..Work::default()
+        };
+        assert!(copied(12, 729_000_000).seconds() < 0.8);
+        assert!(copied(1, 729_000_000).seconds() > 7.0);
+        assert!(copied(1, 10 * MIB).seconds() < copied(2, 10 * MIB).seconds());
     }
 
     #[test]

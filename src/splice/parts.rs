@@ -29,7 +29,7 @@ const MIB: u64 = 1 << 20;
 /// S3's limits, and the sizes that suit it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartLimits {
-    /// Largest object that one `CopyObject` takes.
+    /// Largest object that one `CopyObject` takes; by [`cost`], a smaller one may be copied faster in parts.
     pub copy_object_bytes_max: u64,
     /// An unchanged object of at most this size is put and not copied: its bytes have been read already, for
     /// its index, and what is read is verified.
@@ -325,6 +325,7 @@ impl PartPlan {
             Delivery::PutObject(_) => {}
             Delivery::Multipart(parts) => {
                 traffic.requests += 2;
+                work.in_parts = true;
                 for part in parts {
                     match part {
                         Part::Copy(range) => {
@@ -360,22 +361,24 @@ impl PartPlan {
 /// [`PartError::TooManyParts`] for revisions beyond S3's largest object.
 pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan, PartError> {
     let size = plan.output_size();
-    let delivery = if plan.is_identity()
-        && size <= limits.copy_object_bytes_max
-        && size > limits.read_already_bytes_max
-    {
-        Delivery::CopyObject
-    } else if size <= limits.put_object_bytes_max {
-        Delivery::PutObject(Upload::of(plan, ByteRange::new(0, size), limits))
-    } else {
-        let (runs, sizes) = divide(plan, limits)?;
-        let mut parts = Vec::new();
-        for run in &runs {
-            cut(plan, run, &sizes, limits, &mut parts);
-        }
-        Delivery::Multipart(parts)
-    };
-    Ok(PartPlan::of(delivery, plan.source_size()))
+    let source_size = plan.source_size();
+    let is_copied = plan.is_identity() && size > limits.read_already_bytes_max;
+    if !is_copied && size <= limits.put_object_bytes_max {
+        let upload = Upload::of(plan, ByteRange::new(0, size), limits);
+        return Ok(PartPlan::of(Delivery::PutObject(upload), source_size));
+    }
+    let whole = (is_copied && size <= limits.copy_object_bytes_max)
+        .then(|| PartPlan::of(Delivery::CopyObject, source_size));
+    let (runs, sizes) = divide(plan, limits)?;
+    let mut parts = Vec::new();
+    for run in &runs {
+        cut(plan, run, &sizes, limits, &mut parts);
+    }
+    let in_parts = PartPlan::of(Delivery::Multipart(parts), source_size);
+    Ok(match whole {
+        Some(whole) if whole.seconds <= in_parts.seconds => whole,
+        _ => in_parts,
+    })
 }
 
 /// Cuts a run into parts of nearly equal size.

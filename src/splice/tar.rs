@@ -231,13 +231,17 @@ impl TarLayout<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
     use super::*;
     use crate::archive::tar::samples::{Sample, any_samples, read_tar, scan, write_tar};
     use crate::contents::KeptName;
     use crate::splice::parts::{plan_parts, stretches};
-    use crate::splice::reference::{carry_out_parts, check_parts, limits};
+    use crate::splice::reference::{carry_out_parts, check_parts, judge, limits, two_levels};
 
     fn carry_out(plan: &SplicePlan<'_>, source: &[u8]) -> Vec<u8> {
         let mut target = Vec::new();
@@ -406,6 +410,62 @@ mod tests {
         assert_eq!(error(&[suffix(0, 1)]), length.into());
         assert_eq!(error(&[suffix(1, 0)]).code(), "hard-link-dangling");
         assert_eq!(error(&[suffix(2, 0)]).code(), "entry-special-file");
+    }
+
+    #[test]
+    fn ok_gnu_tar_unpacks_what_it_would_unpack_of_the_source() {
+        let is_gnu = Command::new("tar").arg("--version").output();
+        if !is_gnu.is_ok_and(|said| said.stdout.starts_with(b"tar (GNU tar)")) {
+            eprintln!("no GNU tar here: not compared");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let mut cases = Vec::new();
+        let mut joins = 0;
+        for n in 0..60 {
+            let samples = any_samples().new_tree(&mut runner).unwrap().current();
+            let under = |name: &str| format!("top/{name}");
+            let packed: Vec<Sample> = samples
+                .iter()
+                .map(|sample| Sample {
+                    name: under(&sample.name),
+                    link: match sample.kind {
+                        EntryKind::HardLink => under(&sample.link),
+                        _ => sample.link.clone(),
+                    },
+                    ..sample.clone()
+                })
+                .collect();
+            let source = write_tar(&packed);
+            // Every third goes, unless something is a link to it.
+            let is_shared = |name: &str| {
+                let mut links = samples.iter().filter(|of| of.kind == EntryKind::HardLink);
+                links.any(|link| link.link == name)
+            };
+            let kept = samples.iter().enumerate();
+            let kept = kept.filter(|(at, sample)| at % 3 != 2 || is_shared(&sample.name));
+            let kept: Vec<(usize, &Sample)> = kept.collect();
+            let entries: Vec<KeptEntry> =
+                kept.iter().map(|(at, _)| suffix(*at as u32, 4)).collect();
+            let plan = splice(&source, &entries).unwrap();
+            let parts = plan_parts(&plan, &two_levels(1_100)).unwrap();
+            joins += parts.traffic.joins;
+            let (revision, _) = carry_out_parts(&plan, &parts, &source, None, 100);
+            let path = |kind: &str| folder.path().join(format!("{n}-{kind}.tar"));
+            std::fs::write(path("source"), source).unwrap();
+            std::fs::write(path("revision"), revision).unwrap();
+            let kept: Vec<_> = kept
+                .iter()
+                .map(|(at, sample)| serde_json::json!([at, under(&sample.name), sample.name]))
+                .collect();
+            cases.push(serde_json::json!({
+                "source": path("source"), "revision": path("revision"), "kept": kept,
+            }));
+        }
+        assert!(joins > 10, "{joins}");
+        judge(&cases, folder.path());
     }
 
     proptest! {

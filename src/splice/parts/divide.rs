@@ -227,7 +227,10 @@ fn tail(before: ByteRange, sizes: &PartSizes, joining: Joining) -> Option<(ByteR
 
 /// Estimated seconds of the runs.
 fn seconds(runs: &[Run], sizes: &PartSizes) -> f64 {
-    let mut work = cost::Work::default();
+    let mut work = cost::Work {
+        in_parts: true,
+        ..cost::Work::default()
+    };
     for run in runs {
         match run {
             Run::Copy(source) => {

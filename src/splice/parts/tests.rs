@@ -70,20 +70,24 @@ fn kinds(plan: &PartPlan) -> String {
 }
 
 #[test]
-fn ok_an_unchanged_object_is_copied_whole_or_in_large_parts() {
+fn ok_an_unchanged_object_is_copied_whole_or_in_large_parts_whichever_is_faster() {
     let limits = PartLimits::default();
     let plan_of = |size| plan_parts(&SplicePlan::identity(size), &limits).unwrap();
-    assert_eq!(plan_of(5 * GIB).delivery, Delivery::CopyObject);
-    assert_eq!(plan_of(5 * GIB).traffic.requests, 1);
-    let large = plan_of(5 * GIB + 1);
-    assert!(large.parts().len() > 1);
-    assert!(
-        large
-            .parts()
-            .iter()
-            .all(|part| matches!(part, Part::Copy(_)))
-    );
-    assert_eq!(large.traffic.copied_bytes, 5 * GIB + 1);
+    let small = plan_of(64 * MIB);
+    assert_eq!(small.delivery, Delivery::CopyObject);
+    assert_eq!(small.traffic.requests, 1);
+    for size in [729 * MIB, 5 * GIB + 1] {
+        let large = plan_of(size);
+        assert_eq!(kinds(&large), "c".repeat(size.div_ceil(64 * MIB) as usize));
+        assert_eq!(large.traffic.copied_bytes, size);
+        assert_eq!(large.traffic.put_bytes, 0);
+    }
+    let in_one_request = PartLimits {
+        copy_part_bytes: u64::MAX,
+        ..limits
+    };
+    let whole = plan_parts(&SplicePlan::identity(5 * GIB), &in_one_request).unwrap();
+    assert_eq!(whole.delivery, Delivery::CopyObject);
     let read_already = limits.read_already_bytes_max;
     assert!(matches!(
         plan_of(read_already).delivery,
