@@ -400,6 +400,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             revision: Some(ticket.request.revision.clone()),
             build: Some(ticket.build.clone()),
             drop: Some(ticket.drop.clone()),
+            options: Some(ticket.into()),
             creator: Some("user".to_owned()),
             description: Some(ticket.token.describe(&ticket.request.description)),
             times: Default::default(),
@@ -416,6 +417,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                     let mut merged = known.clone();
                     merged.build.clone_from(&news.build);
                     merged.drop.clone_from(&news.drop);
+                    merged.options.clone_from(&news.options);
                     merged.updated_at = now;
                     Change::Write(merged, ())
                 }

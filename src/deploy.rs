@@ -13,12 +13,13 @@ mod identity;
 mod judge;
 mod redeploy;
 mod ship;
+mod turns;
 
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::advance::{Conductor, GroupName, Invocation, Seen};
+use crate::advance::{Conductor, GroupName, Invocation};
 use crate::archive::Limits;
 use crate::configuration::Configuration;
 use crate::decision::{Decision, Subject, seconds_from};
@@ -80,9 +81,6 @@ struct Found {
     key: ObjectKey,
     head: ObjectHead,
 }
-
-/// A group in which a drop has its turn, and its document where it was just read or written.
-type Turn = (GroupName, Option<Seen>);
 
 /// What the claim on a drop found.
 enum Claim {
@@ -320,7 +318,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             .records
             .update_drop(&staged_key, |known| match known {
                 Some(known) if known.drop_id == fresh.drop_id && known.is_abandoned() => {
-                    Change::Write(fresh.clone(), Claim::Taken(Box::new(fresh.clone())))
+                    let again = known.taken_up_again(&fresh);
+                    Change::Write(again.clone(), Claim::Taken(Box::new(again)))
                 }
                 Some(known) if known.drop_id == fresh.drop_id && known.status.is_terminal() => {
                     Change::Keep(Claim::Ended(known.status))
@@ -366,7 +365,13 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             return Err(Fault::Reject(build_findings));
         }
         if let Some(turns) = self.turns_under_way(drop).await? {
-            return Ok(self.take_turns(drop, turns, invocation).await?);
+            let mut taken = Vec::new();
+            for turn in turns {
+                // One group's trouble is not the others'.
+                let status = self.take_turn(drop, turn, invocation).await;
+                taken.push(status.map_err(Fault::from));
+            }
+            return self.status_after(drop, taken).await;
         }
         let judged = if let Some(wish) = &wish {
             Box::new(Box::pin(self.judge_wish(drop, wish)).await?)
@@ -383,7 +388,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
         self.note_targets(drop, &judged, findings).await?;
-        let mut turns = Vec::new();
+        // Every revision stands before the first group hears of the drop: what refuses one refuses the whole.
+        let (mut ended, mut shipped) = (Vec::new(), Vec::new());
         for target in &judged.targets {
             let name = GroupName {
                 application: target.settings.application.clone(),
@@ -392,77 +398,37 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             };
             let known = drop.target(&name.application, &name.deployment_group);
             if known.is_none_or(|known| known.status.is_terminal()) {
-                turns.push((name, None));
+                ended.push((name, None));
                 continue;
             }
-            let shipped = known.and_then(|known| known.revision.clone());
-            let revision = match shipped {
+            let revision = match known.and_then(|known| known.revision.clone()) {
                 Some(revision) => revision,
                 None => Box::pin(self.ship(drop, &judged, target, invocation)).await?,
             };
-            let conductor = self.conductor(invocation);
-            let seen = self.enqueue(drop, target, revision, &conductor).await?;
-            turns.push((name, seen));
+            shipped.push((name, target, revision));
         }
-        Ok(self.take_turns(drop, turns, invocation).await?)
-    }
-
-    /// The groups of a drop that has a turn in each of them already, or had one: then nothing is to be judged
-    /// or shipped any more. `None` where some group does not know of it.
-    async fn turns_under_way(&self, drop: &Drop) -> Result<Option<Vec<Turn>>, Retry> {
-        let mut turns = Vec::new();
-        for target in &drop.deployments {
-            let name = GroupName {
-                application: target.application.clone(),
-                deployment_group: target.deployment_group.clone(),
-                region: target.region.clone(),
-            };
-            if target.status.is_terminal() {
-                turns.push((name, None));
-                continue;
-            }
-            let group = self
-                .records
-                .group(&name.application, &name.deployment_group)
-                .await?;
-            match group.filter(|group| group.knows(&drop.drop_id)) {
-                Some(group) => turns.push((name, Some(group.into()))),
-                None => return Ok(None),
-            }
+        // The first one's is looked at when it is admitted, before anything is written.
+        for (name, ..) in shipped.iter().skip(1) {
+            self.group_in_region(name).await?;
         }
-        Ok((!turns.is_empty()).then_some(turns))
-    }
-
-    /// Advances the groups in which a drop has its turns, and lets its document say so where it waits; gives
-    /// the drop's status.
-    async fn take_turns(
-        &self,
-        drop: &Drop,
-        turns: Vec<Turn>,
-        invocation: &Invocation,
-    ) -> Result<DropStatus, Retry> {
-        let conductor = self.conductor(invocation);
-        let mut first_trouble = None;
-        let mut statuses = Vec::new();
-        for (name, seen) in turns {
+        let mut taken = Vec::new();
+        for turn in ended {
+            let status = self.take_turn(drop, turn, invocation).await;
+            taken.push(status.map_err(Fault::from));
+        }
+        for (name, target, revision) in shipped {
             // One group's trouble is not the others'.
-            match Box::pin(conductor.advance_from(&name, seen)).await {
-                Ok(group) => statuses.push(conductor.tell_turn(&group, &drop.drop_id).await?),
-                Err(retry) => {
-                    first_trouble.get_or_insert(retry);
-                }
-            }
+            taken.push(
+                match self.enqueue(drop, target, revision, invocation).await {
+                    Ok(seen) => self
+                        .take_turn(drop, (name, seen), invocation)
+                        .await
+                        .map_err(Fault::from),
+                    Err(fault) => Err(fault),
+                },
+            );
         }
-        if let Some(retry) = first_trouble {
-            return Err(retry);
-        }
-        if let [Some(status)] = statuses.as_slice() {
-            return Ok(*status);
-        }
-        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
-        Ok(now
-            .filter(|now| now.drop_id == drop.drop_id)
-            .map_or(DropStatus::Superseded, |now| now.status))
+        self.status_after(drop, taken).await
     }
 
     /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.
@@ -505,7 +471,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         Ok(())
     }
 
-    /// Ends a drop that has no target.
+    /// Ends a drop, but for the targets that have a turn in their group, or had one.
     async fn close(
         &self,
         drop: &Drop,
@@ -513,29 +479,30 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         findings: Vec<Finding>,
         invocation: &Invocation,
     ) -> Result<DropStatus, Retry> {
+        // What a group decided is not undone by what a later attempt found.
+        let mut has_turn = Vec::new();
+        for target in &drop.deployments {
+            let (application, group) = (&target.application, &target.deployment_group);
+            let group = self.records.group(application, group).await?;
+            if group.is_some_and(|group| group.knows(&drop.drop_id)) {
+                has_turn.push((target.application.clone(), target.deployment_group.clone()));
+            }
+        }
         let mut is_news = false;
         let closed = self
             .change_drop(drop, |drop| {
-                // What has a turn in some group already is not undone by what a later attempt found.
-                let under_way = drop
-                    .deployments
-                    .iter()
-                    .any(|target| target.deployment_id.is_some());
-                is_news = !drop.status.is_terminal() && !under_way;
+                is_news = !drop.status.is_terminal();
                 if !is_news {
                     return false;
                 }
-                for target in &mut drop.deployments {
-                    target.status = status;
-                }
-                drop.close(status, findings.clone());
+                drop.close(status, &findings, &has_turn);
                 true
             })
             .await?;
         if closed.status.is_terminal() {
             self.records.close_drop(&drop.drop_id).await?;
         }
-        if is_news {
+        if is_news && closed.status.is_terminal() {
             let decision = Decision::DropEnded {
                 status: closed.status,
                 seconds_from_upload: seconds_from(closed.artifact.uploaded_at, closed.updated_at),

@@ -1,11 +1,14 @@
 //! How both functions start: environment to clients to serving, with every fault told before the first event.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, run, service_fn};
-use serde_json::Value;
+use lambda_runtime_api_client::body::Body;
+use lambda_runtime_api_client::{PooledClient, build_request};
+use serde_json::{Value, json};
 
 use crate::advance::Invocation;
 use crate::aws::Aws;
@@ -20,6 +23,20 @@ use crate::records::Records;
 
 /// Time that is left for the error's own way to Lambda.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(1_500);
+/// Address of the Runtime API, as host and port.
+const RUNTIME_API: &str = "AWS_LAMBDA_RUNTIME_API";
+/// How long the Runtime API may take to hear why a function does not start.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Error type of a function that its environment keeps from starting
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>, initialization error).
+pub const CONFIG_INVALID: &str = "Runtime.ConfigInvalid";
+/// What the runtime reads of Lambda's own variables, with values for servers of the Runtime API that set
+/// none.
+const LAMBDA_DEFAULTS: [(&str, &str); 3] = [
+    ("AWS_LAMBDA_FUNCTION_NAME", "stagedrop"),
+    ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+    ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+];
 
 /// Runs one of the functions; what keeps it from starting goes to standard error, a line for each fault.
 pub async fn run_to_exit(
@@ -86,18 +103,77 @@ pub async fn record() -> Result<(), lambda_runtime::Error> {
 }
 
 async fn prepare() -> Result<(Configuration, Aws, Region), lambda_runtime::Error> {
-    journal::start();
-    let configuration = Configuration::read(|name| std::env::var(name).ok());
-    let aws = Aws::from_environment().await;
-    let region = aws
-        .region()
-        .ok_or("AWS_REGION is not set; set it to the region of the stack");
-    match (configuration, region) {
-        (Ok(configuration), Ok(region)) => Ok((configuration, aws, region)),
-        (Err(faults), Ok(_)) => Err(faults.into()),
-        (Ok(_), Err(region)) => Err(region.into()),
-        (Err(faults), Err(region)) => Err(format!("{faults}\n  {region}").into()),
+    let runtime_api = std::env::var(RUNTIME_API).ok();
+    if runtime_api.is_some() {
+        complete_environment()?;
     }
+    journal::start();
+    let mut faults = Vec::new();
+    let configuration = Configuration::read(|name| std::env::var(name).ok())
+        .map_err(|error| faults.push(error.to_string()))
+        .ok();
+    let aws = Aws::from_environment().await;
+    let region = aws.region();
+    if region.is_none() {
+        faults.push("AWS_REGION is not set; set it to the region of the stack".to_owned());
+    }
+    if runtime_api.is_none() {
+        faults.push(format!(
+            "{RUNTIME_API} is not set; Lambda starts the function, or another server of its Runtime API does"
+        ));
+    }
+    let message = match (configuration, region) {
+        (Some(configuration), Some(region)) if faults.is_empty() => {
+            return Ok((configuration, aws, region));
+        }
+        _ => faults.join("\n  "),
+    };
+    journal::not_started(CONFIG_INVALID, &message);
+    if let Some(runtime_api) = &runtime_api {
+        let reported = tokio::time::timeout(REPORT_PATIENCE, report(runtime_api, &message)).await;
+        if !matches!(reported, Ok(Ok(()))) {
+            eprintln!("the Runtime API did not hear why the function does not start");
+        }
+    }
+    Err(message.into())
+}
+
+/// Starts the program anew where a server of the Runtime API leaves out variables that the runtime would
+/// not start without.
+fn complete_environment() -> Result<(), std::io::Error> {
+    let missing: Vec<_> = LAMBDA_DEFAULTS
+        .into_iter()
+        .filter(|(name, _)| std::env::var_os(name).is_none())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut command = Command::new(std::env::current_exe()?);
+    // Comes back only where it fails.
+    Err(command
+        .args(std::env::args_os().skip(1))
+        .envs(missing)
+        .exec())
+}
+
+/// Tells Lambda why the function does not start, which it hands to whoever waits for the event.
+async fn report(runtime_api: &str, message: &str) -> Result<(), lambda_runtime::Error> {
+    // The client takes for granted that there is a host.
+    if !runtime_api.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[') {
+        return Err(format!("{RUNTIME_API} `{runtime_api}` is no host with a port").into());
+    }
+    let client = PooledClient::builder()
+        .with_endpoint(runtime_api.parse()?)
+        .build();
+    let body = json!({ "errorType": CONFIG_INVALID, "errorMessage": message, "stackTrace": [] });
+    let request = build_request()
+        .method("POST")
+        .uri("/2018-06-01/runtime/init/error")
+        .header("Content-Type", "application/json")
+        .header("Lambda-Runtime-Function-Error-Type", CONFIG_INVALID)
+        .body(Body::from(body.to_string()))?;
+    client.call(request).await?;
+    Ok(())
 }
 
 fn begun(event: &LambdaEvent<Value>, metrics: &Option<Namespace>) -> Invocation {

@@ -55,6 +55,12 @@ impl Journal {
         }
     }
 
+    /// Whether there are any.
+    pub fn has_outcomes(&self) -> bool {
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        !outcomes.is_empty()
+    }
+
     /// What was kept.
     pub fn take_outcomes(&self) -> Vec<Value> {
         std::mem::take(&mut *self.outcomes.lock().unwrap_or_else(PoisonError::into_inner))
@@ -169,6 +175,16 @@ pub fn given_back(retry: &Retry) {
         error_type = retry.reason.error_type(),
         error = printable(&retry.message).as_str(),
         "event is given back to Lambda"
+    );
+}
+
+/// Logs why the function does not start; the message may have several lines.
+pub fn not_started(error_type: &str, message: &str) {
+    tracing::error!(
+        decision = "not-started",
+        error_type,
+        error = message,
+        "function does not start"
     );
 }
 

@@ -141,23 +141,24 @@ pub struct Endpoints {
 }
 
 /// S3 and CodeDeploy behind one port: CodeDeploy's requests are known by their `X-Amz-Target`.
-///
-/// The request log counts all of them as S3's; who wants to plan faults uses [`LocalAws::endpoints`].
 struct Front {
     s3: LocalS3,
     codedeploy: CodeDeploy,
 }
 
 impl Wire for Front {
-    fn service(&self) -> Service {
-        Service::S3
+    fn service(&self, head: &Parts) -> Service {
+        if head.headers.contains_key("x-amz-target") {
+            Service::CodeDeploy
+        } else {
+            Service::S3
+        }
     }
 
     fn operation(&self, head: &Parts) -> String {
-        if head.headers.contains_key("x-amz-target") {
-            self.codedeploy.operation(head)
-        } else {
-            self.s3.operation(head)
+        match self.service(head) {
+            Service::CodeDeploy => self.codedeploy.operation(head),
+            _ => self.s3.operation(head),
         }
     }
 
@@ -169,8 +170,11 @@ impl Wire for Front {
         }
     }
 
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody> {
-        self.s3.failure(status, code)
+    fn failure(&self, service: Service, status: u16, code: &str) -> Response<WireBody> {
+        match service {
+            Service::CodeDeploy => self.codedeploy.failure(service, status, code),
+            _ => self.s3.failure(service, status, code),
+        }
     }
 }
 

@@ -191,8 +191,13 @@ impl Scope {
             for listed in &document.applications {
                 self.add_any_group(listed, place);
             }
+            let may = if document.applications.is_empty() {
+                "any application, group, bucket and key, of which these policies refuse what the settings do not name"
+            } else {
+                "any group of the applications that are listed, which these policies allow, and other buckets and keys, which they refuse"
+            };
             self.notes.insert(format!(
-                "{}: a circle.yml may name other groups, configurations, buckets and keys, which these policies then refuse; `repository_config: ignored` rules that out",
+                "{}: a circle.yml may name {may}; `repository_config: ignored` rules that out",
                 document.file
             ));
         }
@@ -654,7 +659,7 @@ deployment:
         let policies = narrow(&[project(&open)], &place()).unwrap();
         assert_eq!(policies.notes.len(), 2, "{:?}", policies.notes);
         assert!(
-            policies.notes[0].contains("circle.yml"),
+            policies.notes[0].contains("circle.yml may name any group"),
             "{:?}",
             policies.notes
         );

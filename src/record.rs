@@ -212,7 +212,14 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 }
             }
         }
-        let abandoned = self.settle_drops(invocation).await?;
+        let abandoned = match self.settle_drops(invocation).await {
+            Ok(abandoned) => abandoned,
+            Err(retry) => {
+                journal::given_back(&retry);
+                first_trouble.get_or_insert(retry);
+                0
+            }
+        };
         invocation.journal.tell(
             &Subject::default(),
             &Decision::Settled {
@@ -222,8 +229,10 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             },
         );
         match first_trouble {
-            Some(retry) => Err(retry),
-            None => Ok(json!({ "groups_settled": settled, "drops_abandoned": abandoned })),
+            // An error would keep from the on-success destination what was settled; the next tick finds the
+            // trouble again.
+            Some(retry) if !invocation.journal.has_outcomes() => Err(retry),
+            _ => Ok(json!({ "groups_settled": settled, "drops_abandoned": abandoned })),
         }
     }
 

@@ -339,37 +339,6 @@ async fn a_github_revision_deploys_the_commit_itself() {
     world.check_records();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_block_deploys_several_applications() {
-    let world = World::start(automatic()).await;
-    world
-        .aws
-        .create_application("api", Platform::Server)
-        .unwrap();
-    world
-        .aws
-        .create_deployment_group("api", "production")
-        .unwrap();
-    let location = |name: &str| {
-        format!(
-            "        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: '{name}/{{BUILD_NUM}}'}}}}\n"
-        )
-    };
-    world.put(
-        "settings/shop.yml",
-        format!(
-            "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: production\n{}      api:\n        deployment_group: production\n{}",
-            location("shop"),
-            location("api")
-        ),
-    );
-    let drop = world.deploy_build(1, application(1)).await;
-    assert_eq!(drop["status"], "succeeded", "{drop:#}");
-    assert_eq!(drop["deployments"].as_array().unwrap().len(), 2);
-    assert_eq!(world.our_deployments().len(), 2);
-    world.check_records();
-}
-
 fn codes(drop: &Value) -> Vec<String> {
     drop["findings"]
         .as_array()

@@ -9,6 +9,8 @@ mod command_line;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod deploying;
 #[cfg(test)]
 mod faults;
@@ -32,6 +34,10 @@ mod queueing;
 mod reading;
 #[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod several_applications;
+#[cfg(test)]
+mod starting;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

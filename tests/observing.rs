@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use stagedrop::local::Options;
 use stagedrop::metrics::METRICS;
+use stagedrop::yaml;
 
 use crate::support::{
     COMMIT, World, application, automatic, broken_application, bundle, by_hand, staged_key,
 };
+use crate::template::{faults_to_cure, lets_through, long_form, root};
 
-const ON_AWS: [(&str, &str); 3] = [
+/// How Lambda tells a function to log.
+pub const ON_AWS: [(&str, &str); 3] = [
     ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
     ("AWS_LAMBDA_LOG_LEVEL", "INFO"),
     ("STAGEDROP_METRICS_NAMESPACE", "my-stack"),
@@ -33,6 +36,17 @@ fn decisions(world: &World) -> Vec<(String, Value)> {
     lines
         .filter_map(|(_, line)| Some((line["decision"].as_str()?.to_owned(), line)))
         .collect()
+}
+
+/// Waits until what was printed holds that: a line may be read later than the answer that came after it.
+/// Whoever waits in vain fails at the assertion that follows.
+async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
+    for _ in 0..500 {
+        if holds(world) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 /// The sum of each metric, by its dimension's value.
@@ -202,6 +216,11 @@ async fn builds_that_wait_are_counted_by_the_schedule() {
         world.drop_build(build_num, application(build_num)).await;
     }
     world.schedule().await.unwrap();
+    read_until(&world, |world| {
+        sum(&metrics(world), "WaitingBuilds", "") == 2
+            && decisions(world).iter().any(|(name, _)| name == "settled")
+    })
+    .await;
     let found = metrics(&world);
     assert_eq!(sum(&found, "WaitingBuilds", ""), 2, "{found:#?}");
     let waits = decisions(&world);
@@ -330,12 +349,33 @@ async fn a_failure_is_logged_once_with_the_type_that_alarms_match() {
         // HEAD is answered without a body, so that no code tells throttling from outage.
         assert_eq!(line["error_type"], "AwsUnavailable", "{line:#}");
     }
+    let rings = |line: &Value| {
+        let types = faults_to_cure("DeployFaults");
+        types.iter().any(|word| line["error_type"] == word.as_str())
+    };
+    assert!(!told.iter().any(|(_, line)| rings(line)), "{told:#?}");
+    // What no retry cures rings at its first line.
+    world.aws.faults().clear();
+    world.aws.faults().on(
+        Match::any().operation("HeadObject").label("deploy"),
+        Fault::FailBefore {
+            status: 403,
+            code: "AccessDenied".to_owned(),
+        },
+    );
+    world.put(&staged_key(2), application(2));
+    world.aws.settled().await;
+    let told = decisions(&world);
+    let ringing = told.iter().filter(|(_, line)| rings(line)).count();
+    assert_eq!(ringing, 3, "{told:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_tells_ended_deployments_for_whom_it_is_sent_on_to() {
     let world = World::start(by_hand()).await;
-    world.drop_build(1, application(1)).await;
+    let metadata = [("repository", "acme/shop"), ("author", "alice")];
+    world.put_with(&staged_key(1), application(1), &metadata);
+    world.aws.quiet().await;
     let id = world.our_deployments().remove(0);
     world.aws.codedeploy().run(&id, std::time::Duration::ZERO);
     world.aws.settled().await;
@@ -356,6 +396,44 @@ async fn the_answer_tells_ended_deployments_for_whom_it_is_sent_on_to() {
     }
     assert_eq!(outcome["build"]["commit"], COMMIT, "{answer:#}");
     assert_eq!(outcome["drop"]["staged_key"], staged_key(1).as_str());
+    // The example's rules find what they send on.
+    let text = std::fs::read(root().join("examples/outcomes-onward.yaml")).unwrap();
+    let documents = yaml::parse(&text, &yaml::Limits::default()).unwrap();
+    let example = long_form(&documents[0]);
+    let sent = json!({ "detail": { "responsePayload": answer } });
+    for (rule, is_for_it) in [
+        ("TellChannel", true),
+        ("TellSuccess", true),
+        ("TellFailure", false),
+    ] {
+        let properties = &example["Resources"][rule]["Properties"];
+        let wanted = &properties["EventPattern"]["detail"]["responsePayload"]["outcomes"];
+        let mut wanted = wanted.clone();
+        // The only repository is the example's parameter.
+        if let Some(build) = wanted.get_mut("build") {
+            build["repository"] = json!(["acme/shop"]);
+        }
+        let pattern = json!({ "detail": { "responsePayload": { "outcomes": wanted } } });
+        assert_eq!(lets_through(&pattern, &sent), is_for_it, "{rule}: {sent:#}");
+        let target = &properties["Targets"][0];
+        let paths = target["InputTransformer"]["InputPathsMap"]
+            .as_object()
+            .unwrap();
+        let more = target["HttpParameters"]["PathParameterValues"].as_array();
+        for path in paths.values().chain(more.into_iter().flatten()) {
+            let pointer = path
+                .as_str()
+                .unwrap()
+                .replace('$', "")
+                .replace("[0]", "/0")
+                .replace('.', "/");
+            let found = sent.pointer(&pointer);
+            assert!(
+                found.is_some_and(Value::is_string),
+                "{rule} {path}: {sent:#}"
+            );
+        }
+    }
     let answer = world.schedule().await.unwrap();
     assert_eq!(answer["outcomes"], json!([]), "{answer:#}");
 }

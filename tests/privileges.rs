@@ -398,3 +398,54 @@ async fn a_right_that_is_taken_away_is_missed_by_the_processes() {
         "{lost:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policies_printed_for_settings_suffice_for_them_and_for_nothing_else() {
+    let world = World::start(crate::support::automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("shop.yml");
+    let narrow = format!("repository_config: ignored\n{SETTINGS}");
+    std::fs::write(&settings, &narrow).unwrap();
+    world.put("settings/shop.yml", narrow.clone());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_stagedrop"))
+        .args(["policy", "--bucket", ARTIFACTS, "--settings"])
+        .arg(&settings)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said, "", "these settings leave nothing open");
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (name, _) in POLICIES {
+        world.aws.iam().attach(name, &printed[name]).unwrap();
+    }
+    let drop = world.deploy_build(1, application(1)).await;
+    assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    let large = world.deploy_build(2, large_application()).await;
+    assert_eq!(large["status"], "succeeded", "{large:#}");
+    world.schedule().await.unwrap();
+    // Another project's artifact is not even read.
+    world.put("staging/other/master/1-0a1b2c3d.zip", application(1));
+    world.aws.settled().await;
+    let lost = world.functions.deploy.take_dead_letters();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_eq!(lost[0].error.error_type, "AccessDenied", "{lost:?}");
+    // A group that the settings do not name is not deployed to.
+    world
+        .aws
+        .create_deployment_group("shop", "elsewhere")
+        .unwrap();
+    world.put(
+        "settings/shop.yml",
+        narrow.replace(
+            "deployment_group: production",
+            "deployment_group: elsewhere",
+        ),
+    );
+    world.put(&staged_key(3), application(3));
+    world.aws.settled().await;
+    assert!(world.aws.codedeploy().active("shop", "elsewhere").is_none());
+    let lost = world.functions.deploy.take_dead_letters();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert_eq!(lost[0].error.error_type, "AccessDenied", "{lost:?}");
+}

@@ -194,7 +194,7 @@ pub struct World {
 }
 
 /// A function's program: the packaged one where `STAGEDROP_BOOTSTRAPS` names the packages' folder.
-fn program(name: &str, built: &str) -> String {
+pub fn program(name: &str, built: &str) -> String {
     match std::env::var("STAGEDROP_BOOTSTRAPS") {
         Ok(folder) => format!("{folder}/{name}/bootstrap"),
         Err(_) => built.to_owned(),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use stagedrop::configuration::{self, Configuration};
+use stagedrop::entry::CONFIG_INVALID;
+use stagedrop::fault::RetryReason;
 use stagedrop::metrics::METRICS;
 use stagedrop::yaml::{self, Node};
 
@@ -539,6 +541,42 @@ fn each_alarm_says_what_to_do_and_where() {
     }
 }
 
+/// The error types at which a function's log rings the alarm.
+pub(crate) fn faults_to_cure(filter: &str) -> Vec<String> {
+    let pattern = Stack::new(&EXAMPLE).resource(&format!("/{filter}/Properties/FilterPattern"));
+    let pattern = pattern.as_str().unwrap().trim();
+    let choices = pattern
+        .strip_prefix("{ ")
+        .and_then(|rest| rest.strip_suffix(" }"))
+        .unwrap_or_else(|| panic!("{pattern} is no pattern over JSON"));
+    let word = |choice: &str| {
+        let word = choice.strip_prefix("$.error_type = ").unwrap();
+        serde_json::from_str(word).unwrap()
+    };
+    choices.split(" || ").map(word).collect()
+}
+
+#[test]
+fn an_alarm_rings_at_the_error_types_that_no_retry_cures() {
+    let wanted = [
+        RetryReason::AccessDenied.error_type(),
+        RetryReason::AwsRefused.error_type(),
+        RetryReason::RecordUnreadable.error_type(),
+        RetryReason::Internal.error_type(),
+        CONFIG_INVALID,
+    ];
+    let stack = Stack::new(&EXAMPLE);
+    for function in ["Deploy", "Record"] {
+        let filter = format!("{function}Faults");
+        assert_eq!(faults_to_cure(&filter), wanted);
+        let group = stack.resource(&format!("/{filter}/Properties/LogGroupName"));
+        let logs = stack.resource(&format!(
+            "/{function}Function/Properties/LoggingConfig/LogGroup"
+        ));
+        assert_eq!(group, logs);
+    }
+}
+
 #[test]
 fn the_dashboard_shows_every_alarm_and_queue() {
     let stack = Stack::new(&EXAMPLE);
@@ -647,20 +685,28 @@ fn dashboard_and_alarms_name_metrics_that_the_functions_write() {
         .map(|(name, ..)| (*name).to_owned())
         .collect();
     assert_eq!(shown, all, "the dashboard shows each metric");
+    let filtered = stack.resources_of("AWS::Logs::MetricFilter");
+    let filtered: Vec<Value> = filtered
+        .iter()
+        .map(|filter| stack.resource(&format!("/{filter}/Properties/MetricTransformations/0")))
+        .collect();
     let mut alarms = 0;
     for alarm in stack.resources_of("AWS::CloudWatch::Alarm") {
         let properties = &stack.template["Resources"][alarm]["Properties"];
         if stack.evaluate(&properties["Namespace"]) == Some(json!(namespace)) {
             let name = properties["MetricName"].as_str().unwrap();
-            let known = METRICS.iter().find(|(known, ..)| *known == name).unwrap();
-            assert!(
-                known.2.is_none() && properties.get("Dimensions").is_none(),
-                "{alarm}"
-            );
+            let is_written = METRICS
+                .iter()
+                .any(|(known, _, dimension)| *known == name && dimension.is_none());
+            let is_filtered = filtered.iter().any(|metric| {
+                metric["MetricName"] == name && metric["MetricNamespace"] == namespace.as_str()
+            });
+            assert!(is_written || is_filtered, "{alarm}");
+            assert!(properties.get("Dimensions").is_none(), "{alarm}");
             alarms += 1;
         }
     }
-    assert!(alarms >= 2);
+    assert!(alarms >= 3);
 }
 
 #[test]

@@ -150,6 +150,7 @@ fn attribute(news: &mut DeploymentRecord, group: &Group, token: Option<&Deployme
     if let Some(ticket) = tickets.find(|ticket| Some(&ticket.token) == token) {
         news.build = Some(ticket.build.clone());
         news.drop = Some(ticket.drop.clone());
+        news.options = Some(ticket.into());
         return;
     }
     let its_end = group

@@ -173,12 +173,21 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .deployment_config
                 .as_deref()
                 .and_then(|name| name.parse().ok());
-            let target = Target::of_deployment(
-                key.application.clone(),
-                key.deployment_group.clone(),
-                record.region.clone(),
-                config,
-            );
+            let options = record.options.clone().unwrap_or_default();
+            let target = Target {
+                order: options.order,
+                queue: options.queue,
+                file_exists_behavior: options.file_exists_behavior,
+                ignore_application_stop_failures: options.ignore_application_stop_failures,
+                update_outdated_instances_only: options.update_outdated_instances_only,
+                auto_rollback: options.auto_rollback,
+                ..Target::of_deployment(
+                    key.application.clone(),
+                    key.deployment_group.clone(),
+                    record.region.clone(),
+                    config,
+                )
+            };
             return Ok(("redeploy".to_owned(), target));
         }
         Err(refuse(

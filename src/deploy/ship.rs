@@ -7,7 +7,7 @@ use super::identity::{FINGERPRINT_METADATA, digest, metadata, transcode_fingerpr
 use super::judge::{
     Judged, JudgedTarget, Planned, PlannedArchive, bucket_fault, bundle_type, service_fault,
 };
-use crate::advance::{Conductor, GroupName, Invocation, Seen};
+use crate::advance::{GroupName, Invocation, Seen};
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
 use crate::decision::{Decision, Subject};
@@ -21,7 +21,7 @@ use crate::key_pattern::Build;
 use crate::object::ObjectKey;
 use crate::records::DocumentStore;
 use crate::records::drop::{Drop, RevisionCounts};
-use crate::records::group::{DropReference, Ticket};
+use crate::records::group::{DropReference, Group, Ticket};
 use crate::records::queue::Admission;
 use crate::revision::{
     self, Check, Cost, MultipartUploads, NewObject, ObjectStore, RevisionError, Workplace,
@@ -376,7 +376,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         drop: &Drop,
         target: &JudgedTarget,
         revision: RevisionLocation,
-        conductor: &Conductor<'_, D, C>,
+        invocation: &Invocation,
     ) -> Result<Option<Seen>, Fault> {
         let settings = &target.settings;
         let ticket = Ticket {
@@ -412,23 +412,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             region: settings.region.clone(),
         };
         for _ in 0..ADMISSIONS_MAX {
-            let before = self
-                .records
-                .group(&name.application, &name.deployment_group)
-                .await?;
-            if before
-                .as_ref()
-                .is_some_and(|group| group.region != name.region)
-            {
-                return Err(Fault::reject(Finding::refuse(
-                    "group-region-conflict",
-                    format!(
-                        "deployment group {}/{} is recorded in another region than {}",
-                        name.application, name.deployment_group, name.region
-                    ),
-                    "use other names in the other region, or delete the group's record once nothing runs there any more",
-                )));
-            }
+            let before = self.group_in_region(&name).await?;
             // Known now may be forgotten when the change is made: outcomes are kept for a while only.
             if let Some(group) = &before
                 && group.knows(&drop.drop_id)
@@ -443,7 +427,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             if !remembers_all && !self.is_open(drop, &name).await? {
                 return Ok(None);
             }
-            let (seen, is_admitted) = conductor
+            let (seen, is_admitted) = self
+                .conductor(invocation)
                 .change(&name, |group| {
                     if group.arrivals != arrivals {
                         return (false, false);
@@ -463,6 +448,28 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 name.deployment_group
             ),
         ))
+    }
+
+    /// A group's document, which must not be of a group of that name in another region.
+    pub(super) async fn group_in_region(&self, name: &GroupName) -> Result<Option<Group>, Fault> {
+        let group = self
+            .records
+            .group(&name.application, &name.deployment_group)
+            .await?;
+        if group
+            .as_ref()
+            .is_some_and(|group| group.region != name.region)
+        {
+            return Err(Fault::reject(Finding::refuse(
+                "group-region-conflict",
+                format!(
+                    "deployment group {}/{} is recorded in another region than {}",
+                    name.application, name.deployment_group, name.region
+                ),
+                "use other names in the other region, or delete the group's record once nothing runs there any more",
+            )));
+        }
+        Ok(group)
     }
 
     /// Whether the drop's document still waits for what becomes of it in that group.

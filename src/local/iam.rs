@@ -10,6 +10,7 @@ mod s3;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::Chars;
 use std::sync::Mutex;
 
 use serde_json::{Map, Value};
@@ -270,35 +271,27 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 
 /// Whether a text fits a pattern with `*` (any text) and `?` (any one character).
 fn matches(pattern: &str, text: &str) -> bool {
-    // What comes before the first wildcard decides most of the time, and costs nothing.
-    let front = pattern.find(['*', '?']).unwrap_or(pattern.len());
-    let (front, pattern) = pattern.split_at_checked(front).unwrap_or((pattern, ""));
-    let Some(text) = text.strip_prefix(front) else {
-        return false;
-    };
-    let pattern: Vec<char> = pattern.chars().collect();
-    // Which beginnings of the text the pattern so far fits, the empty one first.
-    let text: Vec<char> = text.chars().collect();
-    let mut fits = vec![false; text.len() + 1];
-    if let Some(first) = fits.first_mut() {
-        *first = true;
-    }
-    for wanted in pattern {
-        let mut next = Vec::with_capacity(fits.len());
-        let mut before = false;
-        for (position, fit) in fits.iter().enumerate() {
-            let found = position.checked_sub(1).and_then(|last| text.get(last));
-            let fit = match wanted {
-                '*' => *fit || next.last().copied().unwrap_or(false),
-                '?' => found.is_some() && before,
-                wanted => found == Some(&wanted) && before,
-            };
-            before = fits.get(position).copied().unwrap_or(false);
-            next.push(fit);
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    // What follows the last `*`, and the shortest text after it that is still to be tried.
+    let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
+    loop {
+        match (pattern.next(), text.clone().next()) {
+            (Some('*'), _) => retry = Some((pattern.clone(), text.clone())),
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                text.next();
+            }
+            (None, None) => return true,
+            _ => {
+                let Some((after, from)) = &mut retry else {
+                    return false;
+                };
+                if from.next().is_none() {
+                    return false;
+                }
+                (pattern, text) = (after.clone(), from.clone());
+            }
         }
-        fits = next;
     }
-    fits.last().copied().unwrap_or(false)
 }
 
 /// Who may do what, and what everybody did.

@@ -149,7 +149,7 @@ impl LocalS3 {
     async fn answer(&self, request: Request<WireBody>) -> Response<WireBody> {
         let request = match admit(request) {
             Ok(request) => request,
-            Err(refused) => return self.failure(refused.status, refused.code),
+            Err(refused) => return self.failure(Service::S3, refused.status, refused.code),
         };
         match self.service.call(request.map(s3s::Body::http_body)).await {
             Ok(answer) => {
@@ -159,7 +159,7 @@ impl LocalS3 {
             }
             Err(error) => {
                 tracing::debug!(?error, "the S3 API failed");
-                self.failure(500, "InternalError")
+                self.failure(Service::S3, 500, "InternalError")
             }
         }
     }
@@ -179,7 +179,7 @@ impl S3Host for Hosts {
 }
 
 impl Wire for LocalS3 {
-    fn service(&self) -> Service {
+    fn service(&self, _: &Parts) -> Service {
         Service::S3
     }
 
@@ -208,7 +208,7 @@ impl Wire for LocalS3 {
         answer
     }
 
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody> {
+    fn failure(&self, _: Service, status: u16, code: &str) -> Response<WireBody> {
         let text = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>"
         );

@@ -265,6 +265,28 @@ async fn ok_one_port_serves_both_and_the_environment_leads_there() {
         refused.contains("\"__type\":\"MissingAuthenticationTokenException\""),
         "{refused}"
     );
+    let log = aws.faults().log();
+    let services: Vec<Service> = log.iter().map(|request| request.service).collect();
+    assert_eq!(
+        services,
+        [Service::S3, Service::CodeDeploy, Service::CodeDeploy]
+    );
+    // A fault speaks the protocol of the service that it befalls.
+    for service in [Service::S3, Service::CodeDeploy] {
+        let which = Match::any().service(service).nth(Nth::First(1));
+        aws.faults().on(which, Fault::throttle(service));
+    }
+    let endpoint = aws.endpoint();
+    let (slow, throttled) = tokio::task::spawn_blocking(move || {
+        let address = endpoint.strip_prefix("http://").unwrap();
+        let (_, slow) = exchange(address, "GET /bucket?list-type=2 HTTP/1.1\r\n", "").unwrap();
+        let throttled = codedeploy(&endpoint, "ListApplications", &json!({})).unwrap();
+        (slow, throttled)
+    })
+    .await
+    .unwrap();
+    assert!(slow.contains("<Code>SlowDown</Code>"), "{slow}");
+    assert_eq!(throttled["__type"], "ThrottlingException", "{throttled}");
     aws.shutdown().await;
 }
 

@@ -57,7 +57,7 @@ pub struct Target {
 
 impl Target {
     /// A group that something was deployed to before, with everything else at its default: for a revision that
-    /// stands already, so that nothing is written at its location.
+    /// stands already, so that nothing is written at its location. How it is asked for is the caller's to add.
     pub fn of_deployment(
         application: ApplicationName,
         deployment_group: DeploymentGroupName,

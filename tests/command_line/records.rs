@@ -147,6 +147,33 @@ async fn an_earlier_build_lands_again_byte_for_byte_however_it_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_asked_for_as_before_where_no_settings_name_its_group_any_more() {
+    let world = hooks_run().await;
+    let options = "        file_exists_behavior: OVERWRITE\n        queue: all\n";
+    world.put("settings/shop.yml", format!("{SETTINGS}{options}"));
+    let first = world.deploy_build(1, application(1)).await;
+    world.deploy_build(2, application(2)).await;
+    let elsewhere = SETTINGS.replace("branch: master", "branch: main");
+    world.put("settings/shop.yml", elsewhere);
+    let said = redeploy(&world, &["1", "--group", "shop/production"]).await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    let id = first["deployments"][0]["deployment_id"].as_str().unwrap();
+    let options = world.deployment_record(id)["options"].clone();
+    assert_eq!(options["file_exists_behavior"], "OVERWRITE", "{options:#}");
+    assert_eq!(options["queue"], "all");
+    let live = world.group_record()["live"]["deployment_id"].clone();
+    let again = live.as_str().unwrap();
+    assert_ne!(again, id);
+    assert_eq!(world.deployment_record(again)["options"], options);
+    let told = world
+        .aws
+        .codedeploy()
+        .call("GetDeployment", &json!({ "deploymentId": again }))
+        .unwrap();
+    assert_eq!(told["deploymentInfo"]["fileExistsBehavior"], "OVERWRITE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_build_goes_to_another_group_only_where_the_settings_name_it_for_that_branch() {
     let world = hooks_run().await;
     for group in ["canary", "legacy"] {

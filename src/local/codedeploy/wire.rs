@@ -15,7 +15,7 @@ use crate::local::identity;
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 
 impl Wire for CodeDeploy {
-    fn service(&self) -> Service {
+    fn service(&self, _: &Parts) -> Service {
         Service::CodeDeploy
     }
 
@@ -31,7 +31,7 @@ impl Wire for CodeDeploy {
         }
     }
 
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody> {
+    fn failure(&self, _: Service, status: u16, code: &str) -> Response<WireBody> {
         refusal(
             status,
             &ApiError::new(code, "Rate exceeded or service unavailable"),

@@ -84,7 +84,7 @@ pub async fn send(
 struct Counter(AtomicU64);
 
 impl Wire for Counter {
-    fn service(&self) -> Service {
+    fn service(&self, _: &Parts) -> Service {
         Service::CodeDeploy
     }
 
@@ -108,7 +108,7 @@ impl Wire for Counter {
         Response::new(text(body.len().to_string()))
     }
 
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody> {
+    fn failure(&self, _: Service, status: u16, code: &str) -> Response<WireBody> {
         Response::builder()
             .status(status)
             .body(text(code.to_owned()))

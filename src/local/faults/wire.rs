@@ -34,8 +34,8 @@ pub type WireBody = BoxBody<Bytes, BodyError>;
 
 /// A service that can be put behind the wire.
 pub trait Wire: Send + Sync + 'static {
-    /// Which service it is.
-    fn service(&self) -> Service;
+    /// Which service a request goes to, from its head alone.
+    fn service(&self, head: &Parts) -> Service;
 
     /// The operation's name in AWS's words (`PutObject`, `CreateDeployment`), from the head alone.
     fn operation(&self, head: &Parts) -> String;
@@ -43,8 +43,8 @@ pub trait Wire: Send + Sync + 'static {
     /// Carries a request out.
     fn call(&self, request: Request<WireBody>) -> impl Future<Output = Response<WireBody>> + Send;
 
-    /// An error answer in the service's protocol: HTTP status, AWS's error code.
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody>;
+    /// An error answer in a service's protocol: HTTP status, AWS's error code.
+    fn failure(&self, service: Service, status: u16, code: &str) -> Response<WireBody>;
 }
 
 /// Why a connection is closed without an answer; hyper closes it when the service fails.
@@ -117,7 +117,8 @@ async fn exchange<W: Wire>(
     faults: Arc<Faults>,
 ) -> Result<Response<WireBody>, Closed> {
     let (head, body) = request.into_parts();
-    let seen = faults.observe(wire.service(), wire.operation(&head), &label, &head);
+    let service = wire.service(&head);
+    let seen = faults.observe(service, wire.operation(&head), &label, &head);
     let n = seen.log.n;
     let body = Counted {
         inner: body.map_err(|error| Box::new(error) as BodyError).boxed(),
@@ -133,7 +134,7 @@ async fn exchange<W: Wire>(
             // Read to its end: a client that is still sending might never see the answer.
             let mut body = request.into_body();
             while let Some(Ok(_)) = body.frame().await {}
-            wire.failure(status, &code)
+            wire.failure(service, status, &code)
         }
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;

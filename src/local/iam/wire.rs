@@ -47,7 +47,7 @@ impl<W: Protected> Guarded<W> {
         }
     }
 
-    fn refusal(&self, need: &Need) -> Response<WireBody> {
+    fn refusal(&self, service: Service, need: &Need) -> Response<WireBody> {
         tracing::debug!(
             label = self.label,
             action = need.actions.first(),
@@ -55,13 +55,13 @@ impl<W: Protected> Guarded<W> {
             "not authorized"
         );
         let (status, code) = W::REFUSAL;
-        self.inner.failure(status, code)
+        self.inner.failure(service, status, code)
     }
 }
 
 impl<W: Protected> Wire for Guarded<W> {
-    fn service(&self) -> Service {
-        self.inner.service()
+    fn service(&self, head: &Parts) -> Service {
+        self.inner.service(head)
     }
 
     fn operation(&self, head: &Parts) -> String {
@@ -70,10 +70,11 @@ impl<W: Protected> Wire for Guarded<W> {
 
     async fn call(&self, request: Request<WireBody>) -> Response<WireBody> {
         let (head, body) = request.into_parts();
+        let service = self.service(&head);
         let mut asked = Value::Null;
         let body = if W::ASKS_IN_BODY {
             let Some(bytes) = read(body).await else {
-                return self.inner.failure(400, "SerializationException");
+                return self.inner.failure(service, 400, "SerializationException");
             };
             asked = serde_json::from_slice(&bytes).unwrap_or_default();
             Full::new(bytes).map_err(|never| match never {}).boxed()
@@ -85,7 +86,7 @@ impl<W: Protected> Wire for Guarded<W> {
             // Read to its end: a client that is still sending might never see the answer.
             let mut body = body;
             while let Some(Ok(_)) = body.frame().await {}
-            return self.refusal(&need);
+            return self.refusal(service, &need);
         }
         let not_found = self.inner.needs_for_not_found(&head);
         let answer = self.inner.call(Request::from_parts(head, body)).await;
@@ -93,13 +94,13 @@ impl<W: Protected> Wire for Guarded<W> {
             && let Some(need) = not_found
             && let Some(need) = self.iam.judge(&self.label, &[need])
         {
-            return self.refusal(&need);
+            return self.refusal(service, &need);
         }
         answer
     }
 
-    fn failure(&self, status: u16, code: &str) -> Response<WireBody> {
-        self.inner.failure(status, code)
+    fn failure(&self, service: Service, status: u16, code: &str) -> Response<WireBody> {
+        self.inner.failure(service, status, code)
     }
 }
 
