@@ -29,7 +29,9 @@ use crate::service_error::ServiceError;
 pub const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of one request where a larger artifact is read from front to back.
 pub const WINDOW_BYTES: u64 = 4 << 20;
-/// Such requests in flight at once.
+/// Last bytes of a larger artifact that are read at once: most archives have their whole directory there.
+const SUFFIX_BYTES: u64 = 256 << 10;
+/// Windows that are read ahead.
 const WINDOWS_AHEAD: usize = 2;
 /// Bytes of one request where a few contents are looked up in a tar.gz.
 const INFLATED_WINDOW_BYTES: u64 = 1 << 20;
@@ -116,6 +118,8 @@ pub struct Source<'a, S> {
     /// The object.
     pub object: SourceObject,
     kept: Option<Bytes>,
+    /// Where what was read of its end begins, and the bytes.
+    suffix: Option<(u64, Bytes)>,
     got: AtomicU64,
 }
 
@@ -125,16 +129,22 @@ impl<'a, S: ObjectReader> Source<'a, S> {
     /// # Errors
     /// S3's trouble, or the object changed.
     pub async fn open(store: &'a S, object: SourceObject) -> Result<Self, ServiceError> {
-        let mut source = Self {
-            store,
-            object,
-            kept: None,
-            got: AtomicU64::new(0),
-        };
+        let mut source = Self::open_unread(store, object);
         if source.object.size <= KEPT_BYTES_MAX {
             source.kept = Some(source.read(ByteRange::new(0, source.object.size)).await?);
         }
         Ok(source)
+    }
+
+    /// The object, of which nothing is read yet.
+    pub(crate) fn open_unread(store: &'a S, object: SourceObject) -> Self {
+        Self {
+            store,
+            object,
+            kept: None,
+            suffix: None,
+            got: AtomicU64::new(0),
+        }
     }
 
     /// The bytes of a range; what passes the object's end is cut off.
@@ -147,13 +157,12 @@ impl<'a, S: ObjectReader> Source<'a, S> {
             range.end.min(self.object.size),
         );
         if let Some(kept) = &self.kept {
-            let start = usize::try_from(range.start)
-                .unwrap_or(usize::MAX)
-                .min(kept.len());
-            let end = usize::try_from(range.end)
-                .unwrap_or(usize::MAX)
-                .min(kept.len());
-            return Ok(kept.slice(start..end));
+            return Ok(slice(kept, 0, range));
+        }
+        if let Some((at, bytes)) = &self.suffix
+            && *at <= range.start
+        {
+            return Ok(slice(bytes, *at, range));
         }
         self.got.fetch_add(range.length(), Ordering::Relaxed);
         self.store.read(&self.object, range).await
@@ -171,10 +180,26 @@ impl<'a, S: ObjectReader> Source<'a, S> {
 
     /// The ranges of one pass from front to back.
     pub fn windows(&self) -> impl Iterator<Item = ByteRange> + use<S> {
-        let size = self.object.size;
-        (0..size.div_ceil(WINDOW_BYTES))
-            .map(move |n| ByteRange::new(n * WINDOW_BYTES, ((n + 1) * WINDOW_BYTES).min(size)))
+        windows(ByteRange::new(0, self.object.size))
     }
+}
+
+/// A range in pieces of [`WINDOW_BYTES`], front to back.
+fn windows(range: ByteRange) -> impl Iterator<Item = ByteRange> {
+    (0..range.length().div_ceil(WINDOW_BYTES)).map(move |n| {
+        let start = range.start.saturating_add(n.saturating_mul(WINDOW_BYTES));
+        ByteRange::new(start, start.saturating_add(WINDOW_BYTES).min(range.end))
+    })
+}
+
+/// The bytes of a range, out of bytes that begin at `at`.
+fn slice(bytes: &Bytes, at: u64, range: ByteRange) -> Bytes {
+    let place = |offset: u64| {
+        usize::try_from(offset.saturating_sub(at))
+            .unwrap_or(usize::MAX)
+            .min(bytes.len())
+    };
+    bytes.slice(place(range.start)..place(range.end))
 }
 
 /// An artifact whose index is known.
@@ -203,21 +228,21 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         if object.size == 0 {
             return Err(ArtifactError::Empty);
         }
-        let source = Source::open(store, object).await?;
+        let mut source = Source::open(store, object).await?;
         let size = source.object.size;
-        let first = source
-            .read(ByteRange::new(0, ArchiveFormat::FIRST_BYTES))
+        // Both at once: a request's way takes longer than these bytes.
+        let suffix_at = size.saturating_sub(SUFFIX_BYTES);
+        let (first, suffix) = futures_util::try_join!(
+            source.read(ByteRange::new(0, ArchiveFormat::FIRST_BYTES)),
+            source.read(ByteRange::new(suffix_at, size)),
+        )?;
+        source.suffix = Some((suffix_at, suffix));
+        let last = source
+            .read(ByteRange::new(
+                size.saturating_sub(ArchiveFormat::LAST_BYTES),
+                size,
+            ))
             .await?;
-        let last = if zip::begins_local_header(&first) {
-            Bytes::new()
-        } else {
-            source
-                .read(ByteRange::new(
-                    size.saturating_sub(ArchiveFormat::LAST_BYTES),
-                    size,
-                ))
-                .await?
-        };
         let limits = *limits;
         let wanted: tar::Wanted = Box::new(move |name: &[u8]| {
             let last = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -270,7 +295,18 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         for _ in 0..STEPS_MAX {
             match reader.step()? {
                 zip::Step::Done(index) => return Ok(index),
-                zip::Step::Need(range) => reader.feed(range, &source.read(range).await?)?,
+                // A long directory comes in windows, or it would be held twice.
+                zip::Step::Need(range) => {
+                    let mut windows = stream::iter(windows(range))
+                        .map(|window| async move {
+                            Ok::<_, ServiceError>((window, source.read(window).await?))
+                        })
+                        .buffered(WINDOWS_AHEAD);
+                    while let Some(window) = windows.next().await {
+                        let (window, bytes) = window?;
+                        reader.feed(window, &bytes)?;
+                    }
+                }
             }
         }
         Err(ArtifactError::TooManyReads)

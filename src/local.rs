@@ -15,6 +15,7 @@ pub mod events;
 pub mod faults;
 pub mod iam;
 pub mod identity;
+pub mod network;
 pub mod runtime_api;
 pub mod s3;
 pub mod signature;
@@ -72,6 +73,8 @@ pub struct Options {
     pub limit_wording: LimitWording,
     /// How often the schedule ticks by itself; never where `None`.
     pub schedule: Option<Duration>,
+    /// How slow S3 is; as fast as the machine where `None`.
+    pub network: Option<network::Model>,
     /// Whether revisions lie in somebody else's S3; deployments then succeed and leave nothing behind.
     pub revisions_elsewhere: bool,
 }
@@ -91,6 +94,7 @@ impl Default for Options {
             page_size: 100,
             limit_wording: LimitWording::Current,
             schedule: None,
+            network: None,
             revisions_elsewhere: false,
         }
     }
@@ -211,6 +215,7 @@ impl LocalAws {
         let s3_options = s3::Options {
             account: identity::ACCOUNT.to_owned(),
             region: options.region.clone(),
+            network: options.network,
             ..s3::Options::default()
         };
         let s3 = LocalS3::new(s3_options).map_err(LocalError::S3)?;

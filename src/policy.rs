@@ -413,6 +413,7 @@ impl Scope {
                 "/settings/*" => self.settings.clone(),
                 "/records/*" => records(""),
                 "/records/open/*" => records("open/"),
+                "/records/tmp/*" => records("tmp/"),
                 "/records/drops/*" => self.drops.clone(),
                 "/apps/*" => self.revisions.clone(),
                 "" => match sid {

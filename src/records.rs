@@ -119,6 +119,14 @@ impl<D: DocumentStore> Records<D> {
         &self.place
     }
 
+    /// Where parts of revisions are put together: beside the records, and none of them.
+    pub fn temporary(&self) -> S3Prefix {
+        S3Prefix {
+            bucket: self.place.bucket.clone(),
+            prefix: format!("{}tmp/", self.place.prefix),
+        }
+    }
+
     /// How often a change had to be applied anew since this was last asked.
     pub fn take_contention(&self) -> u64 {
         self.contention.swap(0, Ordering::Relaxed)

@@ -1,26 +1,27 @@
 //! The revision: reading the artifact by ranges and writing what a plan says.
 //!
-//! Owns the traits that S3 is seen through and the execution of a [`PartPlan`](crate::splice::parts):
-//! one loop over parts, with no knowledge of formats and no decisions.
+//! Owns the traits that S3 is seen through, the execution of a [`PartPlan`](crate::splice::parts) and the
+//! cutting of a stream into parts, with no knowledge of formats and no decisions.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 
 use bytes::Bytes;
-use futures_util::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use crate::artifact::Source;
 use crate::deployment::Region;
 use crate::object::{BucketName, ByteRange, ETag, ObjectKey, SourceObject, VersionId};
 use crate::service_error::ServiceError;
-use crate::splice::parts::{Delivery, Part, PartPlan};
-use crate::splice::{self, AssembleError, Assembler, SplicePlan};
+use crate::splice::AssembleError;
 use crate::transcode::TranscodeError;
-use crate::verify::{Verifier, VerifyError};
+use crate::verify::VerifyError;
 
+mod carry;
+mod file;
 mod transcoding;
 
+pub use carry::{Check, Workplace, carry_out};
+pub use file::{FileError, carry_out_file};
 pub use transcoding::transcode;
 
 /// What `HeadObject` tells.
@@ -105,6 +106,13 @@ pub trait ObjectStore: ObjectReader {
         source: &SourceObject,
     ) -> impl Future<Output = Result<WrittenObject, ServiceError>> + Send;
 
+    /// `DeleteObject`, of the version that was written where there is one.
+    fn delete(
+        &self,
+        object: &NewObject,
+        written: &WrittenObject,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send;
+
     /// Whether `GetBucketVersioning` says `Enabled`.
     fn is_versioned(
         &self,
@@ -169,13 +177,6 @@ pub trait MultipartUploads: Send + Sync {
     fn abort(&self, upload: &Upload) -> impl Future<Output = Result<(), ServiceError>> + Send;
 }
 
-/// Uploads of one revision in flight at once.
-const SENDS_IN_FLIGHT: usize = 3;
-/// Reads ahead of the upload that wants them.
-const READS_IN_FLIGHT: usize = 2;
-/// Server-side copies in flight at once; they cost the function nothing.
-const COPIES_IN_FLIGHT: usize = 16;
-
 /// Why a revision was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum RevisionError {
@@ -188,6 +189,14 @@ pub enum RevisionError {
     /// Bytes that passed cannot be put together.
     #[error(transparent)]
     Assembly(#[from] AssembleError),
+    /// The time left would not have sufficed, or did not.
+    #[error("revision takes about {seconds:.1} s to write, {seconds_left:.1} s are left")]
+    OutOfTime {
+        /// Estimated seconds.
+        seconds: f64,
+        /// Seconds that were left for it.
+        seconds_left: f64,
+    },
     /// The archive cannot be carried over into the other format.
     #[error(transparent)]
     Transcode(#[from] TranscodeError),
@@ -204,47 +213,6 @@ pub struct Cost {
     pub bytes_got: u64,
     /// Bytes sent by the function.
     pub bytes_put: u64,
-}
-
-/// Writes a spliced revision: the requests of `parts`, whose bodies `plan` puts together.
-///
-/// `verifier` sees every byte that passes; nothing is completed before it is content.
-///
-/// # Errors
-/// What went wrong; an upload under way is aborted.
-pub async fn carry_out<S: ObjectStore + MultipartUploads>(
-    store: &S,
-    source: &Source<'_, S>,
-    plan: &SplicePlan,
-    parts: &PartPlan,
-    object: &NewObject,
-    mut verifier: Option<Verifier<'_>>,
-) -> Result<(WrittenObject, Cost), RevisionError> {
-    let cost = Cost {
-        size: plan.output_size(),
-        bytes_copied: parts.traffic.copied_bytes,
-        bytes_got: parts.traffic.got_bytes,
-        bytes_put: parts.traffic.put_bytes,
-    };
-    let written = match &parts.delivery {
-        Delivery::CopyObject => store.copy(object, &source.object).await?,
-        Delivery::PutObject(upload) => {
-            let mut body = None;
-            assemble_all(source, plan, &[upload], &mut verifier, async |_, bytes| {
-                body = Some(bytes);
-                Ok(())
-            })
-            .await?;
-            finish(verifier)?;
-            store.put(object, body.unwrap_or_default()).await?
-        }
-        Delivery::Multipart(list) => {
-            let upload = store.begin(object).await?;
-            let sent = send_parts(store, source, plan, list, &upload, verifier).await;
-            close(store, &upload, sent).await?
-        }
-    };
-    Ok((written, cost))
 }
 
 /// Completes an upload whose parts are there; aborts it where one is not.
@@ -273,94 +241,4 @@ async fn close<S: MultipartUploads>(
         );
     }
     completed
-}
-
-fn finish(verifier: Option<Verifier<'_>>) -> Result<(), VerifyError> {
-    verifier.map_or(Ok(()), |verifier| verifier.finish().map(|_| ()))
-}
-
-/// Copies and sends the parts of an upload: copies beside everything else, bodies in the source's order.
-async fn send_parts<S: ObjectStore + MultipartUploads>(
-    store: &S,
-    source: &Source<'_, S>,
-    plan: &SplicePlan,
-    parts: &[Part],
-    upload: &Upload,
-    mut verifier: Option<Verifier<'_>>,
-) -> Result<Vec<PartReceipt>, RevisionError> {
-    let mut copies = Vec::new();
-    let mut bodies = Vec::new();
-    for (number, part) in (1_u32..).zip(parts) {
-        match part {
-            Part::Copy(range) => copies.push((number, *range)),
-            Part::Upload(body) => bodies.push((number, body)),
-        }
-    }
-    let copying = stream::iter(copies)
-        .map(|(number, range)| async move {
-            store.copy_part(upload, number, &source.object, range).await
-        })
-        .buffer_unordered(COPIES_IN_FLIGHT)
-        .try_collect::<Vec<_>>();
-    let sending = async {
-        let mut in_flight = FuturesUnordered::new();
-        let mut sent = Vec::new();
-        let uploads: Vec<_> = bodies.iter().map(|(_, body)| *body).collect();
-        assemble_all(
-            source,
-            plan,
-            &uploads,
-            &mut verifier,
-            async |place, bytes| {
-                let number = bodies.get(place).map_or(0, |(number, _)| *number);
-                in_flight.push(store.send_part(upload, number, bytes));
-                while in_flight.len() >= SENDS_IN_FLIGHT
-                    && let Some(receipt) = in_flight.next().await
-                {
-                    sent.push(receipt?);
-                }
-                Ok(())
-            },
-        )
-        .await?;
-        while let Some(receipt) = in_flight.next().await {
-            sent.push(receipt?);
-        }
-        finish(verifier)?;
-        Ok::<_, RevisionError>(sent)
-    };
-    let (copied, sent) = futures_util::try_join!(async { Ok(copying.await?) }, sending)?;
-    Ok(copied.into_iter().chain(sent).collect())
-}
-
-/// Puts bodies together in order, reading ahead; `take` gets each by its place.
-async fn assemble_all<S: ObjectStore>(
-    source: &Source<'_, S>,
-    plan: &SplicePlan,
-    uploads: &[&splice::parts::Upload],
-    verifier: &mut Option<Verifier<'_>>,
-    mut take: impl AsyncFnMut(usize, Bytes) -> Result<(), RevisionError>,
-) -> Result<(), RevisionError> {
-    let ranges: Vec<ByteRange> = uploads
-        .iter()
-        .flat_map(|upload| upload.gets().iter().copied())
-        .collect();
-    let mut reads = stream::iter(ranges)
-        .map(|range| source.read(range))
-        .buffered(READS_IN_FLIGHT);
-    for (place, upload) in uploads.iter().enumerate() {
-        let mut assembler = Assembler::new(plan, upload);
-        for range in upload.gets() {
-            let Some(bytes) = reads.next().await else {
-                break;
-            };
-            let bytes = bytes?;
-            if let Some(verifier) = verifier {
-                verifier.feed(range.start, &bytes)?;
-            }
-            assembler.feed(range.start, &bytes)?;
-        }
-        take(place, assembler.finish()?.into()).await?;
-    }
-    Ok(())
 }

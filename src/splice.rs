@@ -1,20 +1,27 @@
-//! A revision as byte ranges of its source with written bytes between them.
+//! A revision as byte ranges of its source with made bytes between them.
 //!
-//! Owns the plan ([`SplicePlan`], a value that can be printed, compared and carried out by anyone) and the
-//! builder that keeps it well-formed; `splice/` has one planner for each format, the division into S3's parts
-//! ([`parts`]) and the assembly of a part's bytes. Knows no requests, no clock and no SDK.
+//! Owns the plan ([`SplicePlan`], a value that can be printed, compared and carried out by anyone);
+//! `splice/` has one planner for each format, the division into S3's requests ([`parts`]) by what they
+//! cost ([`cost`]), and the assembly of a body's bytes. Knows no requests, no clock and no SDK.
 //!
 //! ```text
 //! source   | header  name | extra data | header  name | extra data | … | directory
 //!              \            \______________ ___________/          drop
-//! revision | written          copied       written    copied       | written
+//! revision |  made             copied        made       copied       | made
+//!          | step ------------------------ | step ------------------ | steps
 //! ```
+//!
+//! A plan holds eight bytes an entry, where its bytes begin in the revision; headers and directory records
+//! are made when they are asked for, out of the archive's index. So a million entries cost little memory,
+//! and any place of the revision is found by its offset.
 
 use sha2::{Digest, Sha256};
 
+use crate::contents::{KeptEntry, KeptName};
 use crate::object::{ByteRange, ETag};
 
 mod assemble;
+pub mod cost;
 pub mod parts;
 pub mod tar;
 mod zip;
@@ -22,27 +29,16 @@ mod zip;
 pub use assemble::{AssembleError, Assembler};
 pub use zip::plan_splice;
 
-/// A piece of the revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment {
-    /// These bytes of the source, as they are. S3 may copy them itself.
-    Copied(ByteRange),
-    /// These of the plan's written bytes; see [`SplicePlan::written`].
-    Written(ByteRange),
-    /// Nothing in the revision, but these bytes of the source must pass through the function: what is written
-    /// beside them was computed from what they should hold, and is wrong if they hold something else.
-    Passed(ByteRange),
-}
+/// What the planners make of the same contents. A planner that gives other bytes than before takes the next
+/// number, or a revision that is written already would be taken for the new one.
+const PLANNERS: &[u8] = b"stagedrop splice 2";
 
-impl Segment {
-    /// Bytes that it contributes to the revision.
-    pub fn output_bytes(&self) -> u64 {
-        match self {
-            Self::Copied(range) | Self::Written(range) => range.length(),
-            Self::Passed(_) => 0,
-        }
-    }
-}
+/// Bits of an output offset that are flags.
+const FLAG_BITS: u64 = 0b11 << 62;
+/// The entry's header is made, not copied.
+const REWRITTEN: u64 = 1 << 63;
+/// Content of the source follows the header that is made.
+const HAS_CONTENT: u64 = 1 << 62;
 
 /// Why a plan cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,18 +69,6 @@ pub enum PlanError {
         /// The format's limit.
         limit: usize,
     },
-    /// The planner went backwards in the source, or beyond its end.
-    #[error(
-        "range {found} of the source does not lie between byte {after} and its end at {source_size}"
-    )]
-    SourceOrder {
-        /// The range.
-        found: ByteRange,
-        /// End of the range before it.
-        after: u64,
-        /// Size of the source.
-        source_size: u64,
-    },
     /// The revision would be longer than can be counted, or a record's field than can be written.
     #[error("revision is too large: {what}")]
     TooLarge {
@@ -93,18 +77,50 @@ pub enum PlanError {
     },
 }
 
-/// A revision as segments, in the order of its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SplicePlan {
-    segments: Vec<Segment>,
-    written: Vec<u8>,
+/// A piece of the revision: bytes that are made, then bytes of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Where it lies in the revision.
+    pub output: ByteRange,
+    /// Source bytes out of which the made ones come; empty where they come out of the index alone. They
+    /// must pass through the function, where they are compared with what the plan takes them for.
+    pub passed: ByteRange,
+    /// Source bytes that are copied as they are, last in the step. S3 may copy them itself.
+    pub copied: ByteRange,
+}
+
+impl Step {
+    /// Length of what is made.
+    pub fn made_bytes(&self) -> u64 {
+        self.output.length().saturating_sub(self.copied.length())
+    }
+
+    /// Where in the revision the copied bytes begin.
+    pub fn copied_at(&self) -> u64 {
+        self.output.end.saturating_sub(self.copied.length())
+    }
+}
+
+/// A revision as steps, in the order of its bytes.
+#[derive(Debug)]
+pub struct SplicePlan<'a> {
+    layout: Layout<'a>,
     source_size: u64,
     output_size: u64,
     copied_bytes: u64,
-    is_identity: bool,
 }
 
-/// SHA-256 over everything that decides a revision's bytes: the source's ETag and the plan.
+/// Where everything goes, by format.
+#[derive(Debug)]
+enum Layout<'a> {
+    /// The source, byte for byte.
+    Whole,
+    Zip(zip::ZipLayout<'a>),
+    Tar(tar::TarLayout<'a>),
+}
+
+/// SHA-256 over everything that decides a revision's bytes: the source's ETag, what is kept of it under
+/// which names, and the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -114,37 +130,70 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
-impl SplicePlan {
+impl SplicePlan<'_> {
     /// The plan of a revision that equals its source byte for byte.
     pub fn identity(source_size: u64) -> Self {
-        let whole = Segment::Copied(ByteRange::new(0, source_size));
         Self {
-            segments: vec![whole],
-            written: Vec::new(),
+            layout: Layout::Whole,
             source_size,
             output_size: source_size,
             copied_bytes: source_size,
-            is_identity: true,
         }
     }
 
-    /// The segments in the order of the revision's bytes.
-    pub fn segments(&self) -> impl Iterator<Item = Segment> + '_ {
-        self.segments.iter().copied()
+    /// The steps in the order of the revision's bytes.
+    pub fn steps(&self) -> impl Iterator<Item = Step> + '_ {
+        (0..).map_while(|n| self.step(n))
     }
 
-    /// The bytes of a [`Segment::Written`]; empty for a range that is not this plan's.
-    pub fn written(&self, range: ByteRange) -> &[u8] {
-        let index = |at: u64| usize::try_from(at).ok();
-        index(range.start)
-            .zip(index(range.end))
-            .and_then(|(start, end)| self.written.get(start..end))
-            .unwrap_or_default()
+    /// The step at position `n`.
+    pub(crate) fn step(&self, n: usize) -> Option<Step> {
+        match &self.layout {
+            Layout::Whole => {
+                let whole = ByteRange::new(0, self.source_size);
+                (n == 0 && !whole.is_empty()).then_some(Step {
+                    output: whole,
+                    passed: ByteRange::new(0, 0),
+                    copied: whole,
+                })
+            }
+            Layout::Zip(layout) => layout.step(n),
+            Layout::Tar(layout) => layout.step(n),
+        }
+    }
+
+    /// The position of the step that holds the revision's byte at `output`.
+    pub(crate) fn step_at(&self, output: u64) -> usize {
+        match &self.layout {
+            Layout::Whole => 0,
+            Layout::Zip(layout) => layout.step_at(output),
+            Layout::Tar(layout) => layout.step_at(output),
+        }
+    }
+
+    /// Appends what step `n` makes, out of the bytes of its [`Step::passed`].
+    ///
+    /// # Errors
+    /// Where those bytes are not what the plan takes them for.
+    pub(crate) fn make(
+        &self,
+        n: usize,
+        passed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), AssembleError> {
+        match &self.layout {
+            Layout::Whole => Ok(()),
+            Layout::Zip(layout) => layout.make(n, passed, out),
+            Layout::Tar(layout) => {
+                layout.make(n, out);
+                Ok(())
+            }
+        }
     }
 
     /// Whether the revision is its source, byte for byte.
     pub fn is_identity(&self) -> bool {
-        self.is_identity
+        matches!(self.layout, Layout::Whole)
     }
 
     /// Size of the source in bytes.
@@ -162,9 +211,9 @@ impl SplicePlan {
         self.copied_bytes
     }
 
-    /// Bytes of the revision that the plan holds itself.
-    pub fn written_bytes(&self) -> u64 {
-        self.written.len() as u64
+    /// Bytes of the revision that the plan makes.
+    pub fn made_bytes(&self) -> u64 {
+        self.output_size.saturating_sub(self.copied_bytes)
     }
 
     /// What tells this revision from every other: equal fingerprints mean equal bytes.
@@ -174,61 +223,42 @@ impl SplicePlan {
             sha256.update((bytes.len() as u64).to_le_bytes());
             sha256.update(bytes);
         };
-        field(b"stagedrop splice 1");
+        field(PLANNERS);
         field(source.unquoted().as_bytes());
         field(&self.source_size.to_le_bytes());
-        for segment in self.segments() {
-            match segment {
-                Segment::Copied(range) => {
-                    field(b"copied");
-                    field(&range.start.to_le_bytes());
-                    field(&range.end.to_le_bytes());
+        let (format, kept) = match &self.layout {
+            Layout::Whole => ("whole", &[][..]),
+            Layout::Zip(layout) => ("zip", layout.kept()),
+            Layout::Tar(layout) => ("tar", layout.kept()),
+        };
+        field(format.as_bytes());
+        for run in kept.chunk_by(are_alike) {
+            let Some(first) = run.first() else { continue };
+            field(&first.index.to_le_bytes());
+            match &first.name {
+                KeptName::Suffix { skip } => {
+                    field(&skip.to_le_bytes());
+                    field(&(run.len() as u64).to_le_bytes());
                 }
-                Segment::Written(range) => {
-                    field(b"written");
-                    field(self.written(range));
-                }
-                Segment::Passed(_) => {}
+                KeptName::Renamed(name) => field(name),
             }
         }
         Fingerprint(sha256.finalize().into())
     }
+}
 
-    pub(crate) fn at(&self, cursor: &Cursor) -> Option<Segment> {
-        let segment = *self.segments.get(cursor.segment)?;
-        let rest = |range: ByteRange| ByteRange::new(range.start + cursor.offset, range.end);
-        Some(match segment {
-            Segment::Copied(range) => Segment::Copied(rest(range)),
-            Segment::Written(range) => Segment::Written(rest(range)),
-            Segment::Passed(range) => Segment::Passed(range),
-        })
-    }
-
-    /// The next piece of at most `most` output bytes, with the cursor moved behind it.
-    pub(crate) fn take(&self, cursor: &mut Cursor, most: u64) -> Option<Segment> {
-        let whole = self.at(cursor)?;
-        let cut = |range: ByteRange| {
-            ByteRange::new(range.start, range.end.min(range.start.saturating_add(most)))
-        };
-        let piece = match whole {
-            Segment::Copied(range) => Segment::Copied(cut(range)),
-            Segment::Written(range) => Segment::Written(cut(range)),
-            Segment::Passed(range) => Segment::Passed(range),
-        };
-        if piece == whole {
-            *cursor = Cursor {
-                segment: cursor.segment + 1,
-                offset: 0,
-            };
-        } else {
-            cursor.offset += piece.output_bytes();
+/// Whether an entry follows another with as much of its name left out.
+fn are_alike(one: &KeptEntry, next: &KeptEntry) -> bool {
+    match (&one.name, &next.name) {
+        (KeptName::Suffix { skip }, KeptName::Suffix { skip: same }) => {
+            skip == same && one.index.checked_add(1) == Some(next.index)
         }
-        Some(piece)
+        _ => false,
     }
 }
 
-impl std::fmt::Display for SplicePlan {
-    /// One line for the whole, then one for each segment.
+impl std::fmt::Display for SplicePlan<'_> {
+    /// One line for the whole, then one for each step.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             source_size,
@@ -236,124 +266,42 @@ impl std::fmt::Display for SplicePlan {
             copied_bytes,
             ..
         } = self;
-        let written_bytes = self.written_bytes();
-        let identity = if self.is_identity { ", unchanged" } else { "" };
+        let made_bytes = self.made_bytes();
+        let identity = if self.is_identity() {
+            ", unchanged"
+        } else {
+            ""
+        };
         writeln!(
             f,
-            "{source_size} -> {output_size} bytes: {copied_bytes} copied, {written_bytes} written{identity}"
+            "{source_size} -> {output_size} bytes: {copied_bytes} copied, {made_bytes} made{identity}"
         )?;
-        for segment in self.segments() {
-            match segment {
-                Segment::Copied(range) => writeln!(f, "copied {range}")?,
-                Segment::Written(range) => writeln!(f, "written {} bytes", range.length())?,
-                Segment::Passed(range) => writeln!(f, "passed {range}")?,
+        for step in self.steps() {
+            match (step.made_bytes(), step.passed.is_empty()) {
+                (0, _) => {}
+                (made, true) => writeln!(f, "made {made} bytes")?,
+                (made, false) => writeln!(f, "made {made} bytes of {}", step.passed)?,
+            }
+            if !step.copied.is_empty() {
+                writeln!(f, "copied {}", step.copied)?;
             }
         }
         Ok(())
     }
 }
 
-/// A place in a plan: a segment, and how many of its bytes lie before the place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cursor {
-    segment: usize,
-    offset: u64,
-}
-
-/// Builds a plan segment by segment, joining neighbours.
-///
-/// Copied ranges ascend in the source, so that a revision can be put together in one pass over it.
-#[derive(Debug)]
-pub struct PlanBuilder {
-    plan: SplicePlan,
-    copied_to: u64,
-}
-
-impl PlanBuilder {
-    /// A plan over a source of this size, without segments yet.
-    pub fn new(source_size: u64) -> Self {
-        let plan = SplicePlan {
-            segments: Vec::new(),
-            copied_bytes: 0,
-            output_size: 0,
-            is_identity: false,
-            ..SplicePlan::identity(source_size)
-        };
-        Self { plan, copied_to: 0 }
-    }
-
-    /// Bytes of the revision so far: the offset of whatever comes next.
-    pub fn output_size(&self) -> u64 {
-        self.plan.output_size
-    }
-
-    /// Adds source bytes.
-    ///
-    /// # Errors
-    /// [`PlanError::SourceOrder`], [`PlanError::TooLarge`].
-    pub fn copied(&mut self, range: ByteRange) -> Result<(), PlanError> {
-        if range.is_empty() {
-            return Ok(());
-        }
-        if range.start < self.copied_to || range.end > self.plan.source_size {
-            return Err(PlanError::SourceOrder {
-                found: range,
-                after: self.copied_to,
-                source_size: self.plan.source_size,
-            });
-        }
-        self.grow(range.length())?;
-        self.plan.copied_bytes += range.length();
-        self.copied_to = range.end;
-        match self.plan.segments.last_mut() {
-            Some(Segment::Copied(last)) if last.end == range.start => last.end = range.end,
-            _ => self.plan.segments.push(Segment::Copied(range)),
-        }
-        Ok(())
-    }
-
-    /// Says that what is written next depends on these source bytes.
-    pub fn passed(&mut self, range: ByteRange) {
-        if !range.is_empty() {
-            self.plan.segments.push(Segment::Passed(range));
-        }
-    }
-
-    /// Adds bytes of the plan's own.
-    ///
-    /// # Errors
-    /// [`PlanError::TooLarge`].
-    pub fn written(&mut self, bytes: &[u8]) -> Result<(), PlanError> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        let start = self.plan.written.len() as u64;
-        self.grow(bytes.len() as u64)?;
-        self.plan.written.extend_from_slice(bytes);
-        let range = ByteRange::new(start, self.plan.written.len() as u64);
-        match self.plan.segments.last_mut() {
-            Some(Segment::Written(last)) => last.end = range.end,
-            _ => self.plan.segments.push(Segment::Written(range)),
-        }
-        Ok(())
-    }
-
-    /// The plan.
-    pub fn finish(self) -> SplicePlan {
-        self.plan
-    }
-
-    fn grow(&mut self, bytes: u64) -> Result<(), PlanError> {
-        self.plan.output_size =
-            self.plan
-                .output_size
-                .checked_add(bytes)
-                .ok_or(PlanError::TooLarge {
-                    what: "more than 2^64 bytes",
-                })?;
-        Ok(())
+/// An offset in the revision with its flags, one more or an error.
+fn flagged(output_at: u64, flags: u64) -> Result<u64, PlanError> {
+    if output_at & FLAG_BITS == 0 {
+        Ok(output_at | flags)
+    } else {
+        Err(PlanError::TooLarge {
+            what: "more than 2^62 bytes",
+        })
     }
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod reference;

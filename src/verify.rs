@@ -9,6 +9,8 @@
 //! be joined from both ends. Parts that are carried out at the same time are either fed in order, or go to
 //! several verifiers over disjoint `passing` ranges; [`Verified`] of all of them adds up.
 
+use std::sync::Arc;
+
 use crate::archive::zip::{Checked, EntryReader, LOCAL_BYTES, ZipError, ZipIndex, shown};
 use crate::archive::{Compression, Limits};
 use crate::contents::KeptEntry;
@@ -68,7 +70,7 @@ enum Passes {
 pub struct Verifier<'a> {
     zip: &'a ZipIndex,
     /// Kept entries in the order of their local headers.
-    kept: Vec<u32>,
+    kept: Arc<[u32]>,
     passing: Vec<ByteRange>,
     inflated_bytes_max: u64,
     /// The first of `kept` that is not settled.
@@ -89,14 +91,43 @@ impl<'a> Verifier<'a> {
         passing: Vec<ByteRange>,
         limits: &Limits,
     ) -> Self {
-        let mut kept: Vec<u32> = kept.iter().map(|entry| entry.index).collect();
-        kept.sort_by_key(|index| zip.span(*index as usize).map(|span| span.start));
+        let mut kept: Arc<[u32]> = kept.iter().map(|entry| entry.index).collect();
+        if !zip.is_in_physical_order()
+            && let Some(kept) = Arc::get_mut(&mut kept)
+        {
+            kept.sort_by_key(|index| zip.span(*index as usize).map(|span| span.start));
+        }
+        Self::at_first(zip, kept, passing, limits.inflated_bytes_max)
+    }
+
+    /// A verifier of the same entries over other ranges.
+    pub fn over(&self, passing: Vec<ByteRange>) -> Self {
+        Self::at_first(
+            self.zip,
+            Arc::clone(&self.kept),
+            passing,
+            self.inflated_bytes_max,
+        )
+    }
+
+    /// A verifier at the first entry that may pass.
+    fn at_first(
+        zip: &'a ZipIndex,
+        kept: Arc<[u32]>,
+        passing: Vec<ByteRange>,
+        inflated_bytes_max: u64,
+    ) -> Self {
+        let first = passing.first().map_or(u64::MAX, |range| range.start);
+        let next = kept.partition_point(|index| {
+            zip.span(*index as usize)
+                .is_some_and(|span| span.start < first)
+        });
         Self {
             zip,
             kept,
             passing,
-            inflated_bytes_max: limits.inflated_bytes_max,
-            next: 0,
+            inflated_bytes_max,
+            next,
             is_open: false,
             position: 0,
             reader: EntryReader::new(0),

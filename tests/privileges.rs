@@ -14,9 +14,10 @@ use stagedrop::local::iam::{Need, Policy};
 use stagedrop::local::{Endpoints, Options};
 
 use crate::faults::large_application;
+use crate::large::{self, drop_blob, two_level_zip};
 use crate::support::{
     ARTIFACTS, REVISIONS, SETTINGS, World, application, broken_application, granted, http,
-    staged_key,
+    staged_key, start_aws_that,
 };
 use crate::template::{POLICIES, Stack, statements, texts};
 
@@ -132,11 +133,52 @@ async fn fetch(url: &str) {
     assert_eq!(answer.status, 200, "{url}: {}", answer.head);
 }
 
+/// Revisions on two levels, whose temporary objects are under the records: one that is written, and one
+/// that fails while it is put together.
+async fn two_levels(world: &World, first_build: u32) {
+    world.put("settings/shop.yml", large::settings());
+    let written = drop_blob(world, first_build, two_level_zip()).await;
+    assert!(
+        written["deployments"][0]["revision"].is_object(),
+        "{written:#}"
+    );
+    let refused = Fault::FailBefore {
+        status: 400,
+        code: "InvalidRequest".to_owned(),
+    };
+    let wanted = Match::any()
+        .operation("UploadPart")
+        .label("deploy")
+        .path_with("/records/tmp/");
+    let faults = world.aws.faults();
+    let before = faults.fired();
+    faults.on(wanted.nth(Nth::First(1)), refused);
+    drop_blob(world, first_build + 1, two_level_zip()).await;
+    assert!(faults.fired() > before, "no part failed");
+    faults.clear();
+    world.put("settings/shop.yml", SETTINGS);
+}
+
+/// What the same takes where the artifact bucket keeps no versions.
+async fn without_versions() -> BTreeSet<Need> {
+    let options = Options {
+        progress: Progress::Manual,
+        network: Some(large::FAST),
+        ..Options::default()
+    };
+    let world = World::on(start_aws_that(options, false).await, &[]).await;
+    two_levels(&world, 1).await;
+    let needs = world.aws.iam().needs("deploy");
+    world.aws.shutdown().await;
+    needs
+}
+
 /// Plays one of everything and gives what each caller needed.
 async fn every_call() -> BTreeMap<&'static str, BTreeSet<Need>> {
     let world = World::start(Options {
         run_hooks: true,
         progress: Progress::Manual,
+        network: Some(large::FAST),
         ..Options::default()
     })
     .await;
@@ -206,6 +248,9 @@ async fn every_call() -> BTreeMap<&'static str, BTreeSet<Need>> {
     world.schedule().await.unwrap();
     aws.settled().await;
 
+    two_levels(&world, 11).await;
+    aws.settled().await;
+
     // Those who are no functions.
     let uploader = aws.endpoints("uploader").await.unwrap();
     uploads(&uploader).await;
@@ -228,11 +273,15 @@ async fn every_call() -> BTreeMap<&'static str, BTreeSet<Need>> {
     fetch(&format!("{}/{REVISIONS}/{key}", instances.s3)).await;
     aws.settled().await;
 
-    let needs = POLICIES
+    let mut needs: BTreeMap<_, _> = POLICIES
         .iter()
         .map(|(name, _)| (*name, aws.iam().needs(name)))
         .collect();
     world.aws.shutdown().await;
+    needs
+        .entry("deploy")
+        .or_default()
+        .extend(without_versions().await);
     needs
 }
 
@@ -270,9 +319,12 @@ async fn what_is_called_is_allowed_and_what_is_allowed_is_called() {
                     faults.push(format!("{name}: nobody misses {action} of {sid}"));
                 }
             }
-            for added in ["s3:DeleteObjectVersion", "codedeploy:StopDeployment"] {
+            for added in ["s3:PutObjectAcl", "codedeploy:StopDeployment"] {
                 let mut with = policy.clone();
                 let mut actions = texts(&statement["Action"]);
+                if actions.contains(&added) {
+                    continue;
+                }
                 actions.push(added);
                 with["Statement"][at]["Action"] = json!(actions);
                 if verdict(name, &with, needs).is_empty() {

@@ -50,6 +50,8 @@ async fn the_check_reads_the_appspec_circle_yml_and_the_hook_scripts_and_no_othe
         ("bin/b.sh", b"#!/bin/sh\necho b\n"),
         (CIRCLE_YML, b"deployment: {}\n"),
         ("bin/c.sh", b"#!/bin/sh\n"),
+        // More than what is read of any artifact's end.
+        ("back.bin", large.as_slice()),
     ] {
         zip.start_file(name, stored).unwrap();
         zip.write_all(content).unwrap();

@@ -84,8 +84,13 @@ pub fn silent() -> Options {
 
 /// The embedded AWS with both buckets; what is staged is told.
 pub async fn start_aws(options: Options) -> LocalAws {
+    start_aws_that(options, true).await
+}
+
+/// The same; its artifact bucket keeps versions or does not.
+pub async fn start_aws_that(options: Options, keeps_versions: bool) -> LocalAws {
     let aws = LocalAws::start(options).await.unwrap();
-    aws.create_bucket(ARTIFACTS, true).unwrap();
+    aws.create_bucket(ARTIFACTS, keeps_versions).unwrap();
     aws.create_bucket(REVISIONS, true).unwrap();
     aws.router().watch_staging(ARTIFACTS, "staging/");
     attach_policies(&aws);
@@ -254,7 +259,11 @@ impl World {
     }
 
     pub async fn with_environment(options: Options, more: &[(&str, &str)]) -> Self {
-        let aws = start_aws(options).await;
+        Self::on(start_aws(options).await, more).await
+    }
+
+    /// Both functions on an AWS that has started.
+    pub async fn on(aws: LocalAws, more: &[(&str, &str)]) -> Self {
         let delays = vec![Duration::from_millis(50); 2];
         let lines = Arc::new(Mutex::new(Vec::new()));
         let functions = run_functions_told(&aws, [2, 2], delays, more, Arc::clone(&lines)).await;

@@ -758,7 +758,7 @@ fn revisions_never_expire() {
             );
         }
     }
-    assert_eq!(expiring, ["staging/", "records/"]);
+    assert_eq!(expiring, ["staging/", "records/tmp/", "records/"]);
 }
 
 #[test]

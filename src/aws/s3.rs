@@ -24,6 +24,8 @@ use crate::service_error::{Kind, ServiceError};
 
 /// The tag by which AWS's own managed CodeDeploy roles may read an object.
 const REVISION_TAGGING: &str = "UseWithCodeDeploy=true";
+/// Attempts at the body of one range.
+const READ_ATTEMPTS_MAX: u32 = 3;
 /// Keys in one page of a listing (`ListObjectsV2` gives at most 1,000).
 const PAGE_KEYS: usize = 1_000;
 
@@ -249,10 +251,28 @@ fn broken_body(
 
 impl ObjectReader for &Aws {
     async fn read(&self, source: &SourceObject, range: ByteRange) -> Result<Bytes, ServiceError> {
-        const OPERATION: &str = "GetObject";
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        let mut attempt = 1;
+        loop {
+            match self.read_once(source, range).await? {
+                // The SDK makes a request again, but not because its answer's body broke off.
+                Err(_) if attempt < READ_ATTEMPTS_MAX => attempt += 1,
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Aws {
+    /// One request; the inner error is the body's.
+    async fn read_once(
+        &self,
+        source: &SourceObject,
+        range: ByteRange,
+    ) -> Result<Result<Bytes, ServiceError>, ServiceError> {
+        const OPERATION: &str = "GetObject";
         let resource = uri(&source.bucket, &source.key);
         let answer = self
             .s3(None)
@@ -270,22 +290,29 @@ impl ObjectReader for &Aws {
             .send()
             .await
             .map_err(|error| service_error(OPERATION, resource.clone(), error))?;
-        let body = answer
-            .body
-            .collect()
-            .await
-            .map_err(|error| broken_body(OPERATION, resource.clone(), &error))?
-            .into_bytes();
-        if body.len() as u64 == range.length() {
-            Ok(body)
-        } else {
-            let found = body.len();
-            Err(incomplete(
-                OPERATION,
-                resource,
-                &format!("bytes {range} but {found} bytes"),
-            ))
+        let wanted = usize::try_from(range.length()).unwrap_or(usize::MAX);
+        let unexpected = |found: usize| {
+            let what = format!("bytes {range} but {found} bytes");
+            incomplete(OPERATION, resource.clone(), &what)
+        };
+        // Collecting the pieces would hold all of them twice.
+        let mut bytes = Vec::with_capacity(wanted);
+        let mut body = answer.body;
+        while let Some(piece) = body.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => return Ok(Err(broken_body(OPERATION, resource.clone(), &error))),
+            };
+            if piece.len() > wanted - bytes.len() {
+                return Err(unexpected(bytes.len().saturating_add(piece.len())));
+            }
+            bytes.extend_from_slice(&piece);
         }
+        Ok(if bytes.len() == wanted {
+            Ok(bytes.into())
+        } else {
+            Err(unexpected(bytes.len()))
+        })
     }
 }
 
@@ -381,6 +408,23 @@ impl ObjectStore for &Aws {
             .copy_object_result()
             .and_then(|result| result.e_tag());
         written(OPERATION, object, etag, answer.version_id())
+    }
+
+    async fn delete(
+        &self,
+        object: &NewObject,
+        written: &WrittenObject,
+    ) -> Result<(), ServiceError> {
+        let version_id = written.version_id.as_ref();
+        self.s3(Some(&object.region))
+            .delete_object()
+            .bucket(object.bucket.as_str())
+            .key(object.key.as_str())
+            .set_version_id(version_id.map(|version| version.as_str().to_owned()))
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| service_error("DeleteObject", uri(&object.bucket, &object.key), error))
     }
 
     async fn is_versioned(

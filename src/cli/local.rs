@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use stagedrop::local::Options;
 use stagedrop::local::codedeploy::Progress;
+use stagedrop::local::network::Model;
 
 use super::world::{BUCKET, REVISIONS, World};
 
@@ -26,6 +27,9 @@ pub struct Arguments {
     /// Port of S3 and CodeDeploy.
     #[arg(long, value_name = "N", default_value_t = 4570)]
     port: u16,
+    /// Make S3 as slow as it is to a function in the same Region: 30 ms a request, 75 MB/s each way.
+    #[arg(long)]
+    network: bool,
     /// Run the hook scripts of deployed bundles, as you.
     #[arg(long)]
     run_hooks: bool,
@@ -46,6 +50,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, String> {
         run_hooks: arguments.run_hooks,
         progress: Progress::Automatic { step: STEP },
         schedule: Some(SCHEDULE),
+        network: arguments.network.then(Model::default),
         ..Options::default()
     };
     let world = World::start(options, true).await?;

@@ -10,7 +10,6 @@ use super::judge::{
 use crate::advance::{GroupName, Invocation, Seen};
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
-use crate::contents::KeptEntry;
 use crate::decision::{Decision, Subject};
 use crate::deployment::{
     BundleType, CodeDeploy, DeploymentConfigs, DeploymentRequest, RevisionLocation, S3Location,
@@ -25,13 +24,13 @@ use crate::records::drop::{Drop, RevisionCounts};
 use crate::records::group::{DropReference, Group, Ticket};
 use crate::records::queue::Admission;
 use crate::revision::{
-    self, Cost, MultipartUploads, NewObject, ObjectReader, ObjectStore, RevisionError,
+    self, Check, Cost, MultipartUploads, NewObject, ObjectStore, RevisionError, Workplace,
     WrittenObject,
 };
 use crate::service_error::Kind;
 use crate::settings::{BundleChoice, RevisionTarget, Target, Verify};
 use crate::splice::parts::{PartLimits, plan_parts};
-use crate::splice::{self, SplicePlan, plan_splice};
+use crate::splice::{self, AssembleError, SplicePlan, plan_splice};
 use crate::transcode::Transcoder;
 use crate::verify::{Verifier, VerifyError};
 
@@ -86,7 +85,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     .as_ref()
                     .ok_or_else(|| internal("artifact was not opened"))?;
                 let (object, written, cost) = self
-                    .write_archive(drop, settings, artifact, planned)
+                    .write_archive(drop, settings, artifact, planned, invocation)
                     .await?;
                 let kept = planned.contents.entries.len();
                 let left_out = artifact.index.len().saturating_sub(kept);
@@ -134,6 +133,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         settings: &Target,
         artifact: &OpenedArtifact<'_, S>,
         planned: &PlannedArchive,
+        invocation: &Invocation,
     ) -> Result<(NewObject, WrittenObject, Cost), Fault> {
         let PlannedArchive {
             key,
@@ -204,19 +204,28 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             bundle_type(format),
             &plan.fingerprint(etag).to_string(),
         )?;
+        tracing::debug!(
+            key = %object.key, seconds = parts.seconds, "revision planned: {}", parts.traffic
+        );
+        let workplace = Workplace {
+            temporary: self.records.temporary(),
+            region: self.region.clone(),
+            until: invocation.deadline,
+        };
         let (written, cost) = self
             .write(&object, async || {
-                // What was read whole is checked whole, also what S3 is going to copy by itself.
-                let is_whole = settings.verify == Verify::Full
-                    || (settings.verify == Verify::Passing && artifact.source.kept().is_some());
-                if is_whole {
-                    verify_all(artifact, kept, &self.limits).await?;
-                }
                 let verifier = match &*artifact.index {
-                    Index::Zip(index) if settings.verify != Verify::None && !is_whole => {
-                        Some(Verifier::new(index, kept, parts.passing(), &self.limits))
+                    Index::Zip(index) => Some(Verifier::new(index, kept, Vec::new(), &self.limits)),
+                    Index::Tar(_) => None,
+                };
+                let check = match (settings.verify, verifier) {
+                    (Verify::None, _) | (_, None) => Check::Nothing,
+                    (Verify::Full, Some(verifier)) => Check::Everything(verifier),
+                    // What was read whole is checked whole, also what S3 is going to copy by itself.
+                    (Verify::Passing, Some(verifier)) if artifact.source.kept().is_some() => {
+                        Check::Everything(verifier)
                     }
-                    _ => None,
+                    (Verify::Passing, Some(verifier)) => Check::Passing(verifier),
                 };
                 revision::carry_out(
                     &self.objects,
@@ -224,7 +233,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     &plan,
                     &parts,
                     &object,
-                    verifier,
+                    &check,
+                    &workplace,
                 )
                 .await
             })
@@ -272,7 +282,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             Err(RevisionError::Unverified(error @ VerifyError::Missed { .. })) => {
                 Err(internal(&error.to_string()))
             }
+            Err(RevisionError::Assembly(AssembleError::Header(error))) => Err(Fault::reject(
+                archive_refusal(error.code(), error.to_string()),
+            )),
             Err(RevisionError::Assembly(error)) => Err(internal(&error.to_string())),
+            Err(error @ RevisionError::OutOfTime { .. }) => Err(Fault::retry(
+                RetryReason::DeadlineNear,
+                format!("{error} (give the function more time if this repeats)"),
+            )),
         }
     }
 
@@ -471,24 +488,6 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     .is_some_and(|target| !target.status.is_terminal())
         }))
     }
-}
-
-/// `verify: full`: every kept entry is read and checked, also those that S3 copies by itself.
-async fn verify_all<S: ObjectReader>(
-    artifact: &OpenedArtifact<'_, S>,
-    kept: &[KeptEntry],
-    limits: &crate::archive::Limits,
-) -> Result<(), RevisionError> {
-    let Index::Zip(index) = &*artifact.index else {
-        return Ok(());
-    };
-    let whole = crate::object::ByteRange::new(0, artifact.source.object.size);
-    let mut verifier = Verifier::new(index, kept, vec![whole], limits);
-    for window in artifact.source.windows() {
-        verifier.feed(window.start, &artifact.source.read(window).await?)?;
-    }
-    verifier.finish()?;
-    Ok(())
 }
 
 fn location(

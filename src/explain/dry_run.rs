@@ -245,6 +245,11 @@ impl<R: ObjectReader> ObjectStore for &DryRun<'_, R> {
         Ok(given())
     }
 
+    async fn delete(&self, _: &NewObject, _: &WrittenObject) -> Result<(), ServiceError> {
+        self.count("DeleteObject");
+        Ok(())
+    }
+
     async fn is_versioned(&self, bucket: &BucketName, _: &Region) -> Result<bool, ServiceError> {
         self.count("GetBucketVersioning");
         self.assume(format!("bucket {bucket} keeps versions"));

@@ -42,6 +42,7 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::net::TcpListener;
 
 use super::faults::{self, BodyError, Faults, Service, Wire, WireBody};
+use super::network::{self, Network};
 use chunked::{ChunkedError, Decoder};
 use intake::Trailers;
 use regions::Elsewhere;
@@ -74,6 +75,8 @@ pub struct Options {
     pub account: String,
     /// The Region of buckets that are made without one.
     pub region: String,
+    /// How slow it is; as fast as the machine where `None`.
+    pub network: Option<network::Model>,
 }
 
 impl Default for Options {
@@ -83,6 +86,7 @@ impl Default for Options {
             folder: None,
             account,
             region,
+            network: None,
         }
     }
 }
@@ -101,11 +105,13 @@ impl LocalS3 {
             folder,
             account,
             region,
+            network,
         } = options;
         let api = Api {
             store: Arc::new(Store::new(folder)?),
             account,
             region,
+            network: network.map(|model| Arc::new(Network::new(model))),
         };
         let mut builder = S3ServiceBuilder::new(api.clone());
         builder.set_host(Hosts);
@@ -195,7 +201,15 @@ impl Wire for LocalS3 {
 
     async fn call(&self, request: Request<WireBody>) -> Response<WireBody> {
         let waits = request.headers().contains_key(EXPECT);
-        let mut answer = self.answer(request).await;
+        let mut answer = match &self.api.network {
+            None => self.answer(request).await,
+            Some(network) => {
+                network.travel().await;
+                let request = request.map(|body| network.inbound(body).boxed());
+                let answer = self.answer(request).await;
+                answer.map(|body| network.outbound(body).boxed())
+            }
+        };
         // As S3 does: a client that waits for leave to send its body cannot be told from one that
         // sends it, once it was refused. botocore stumbles over such a connection.
         if waits && answer.status().as_u16() >= 400 {

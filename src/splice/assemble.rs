@@ -1,7 +1,8 @@
 //! Puts the bytes of one upload together as its source bytes come by.
 
 use super::parts::Upload;
-use super::{Cursor, Segment, SplicePlan};
+use super::{SplicePlan, Step};
+use crate::archive::zip::ZipError;
 use crate::object::ByteRange;
 
 /// Why an upload's bytes cannot be put together.
@@ -21,49 +22,67 @@ pub enum AssembleError {
         /// What is needed next.
         needed: ByteRange,
     },
+    /// A local header that is rewritten is not what the central directory says.
+    #[error(transparent)]
+    Header(#[from] ZipError),
+    /// What a step made is not as long as its plan says.
+    #[error("step at byte {at} of the revision made {found} bytes, expected {expected}")]
+    MadeLength {
+        /// Where the step begins.
+        at: u64,
+        /// Bytes planned.
+        expected: u64,
+        /// Bytes made.
+        found: u64,
+    },
 }
 
 /// Puts one [`Upload`] together: is fed the bytes of its [`Upload::gets`] in order, in pieces of any size.
 #[derive(Debug)]
 pub struct Assembler<'p> {
-    plan: &'p SplicePlan,
-    cursor: Cursor,
-    missing: u64,
+    plan: &'p SplicePlan<'p>,
+    n: usize,
+    step: Option<Step>,
+    /// The next byte of the revision, and where the upload ends.
+    at: u64,
+    end: u64,
+    /// What is there of the bytes that the step at hand is made of, where they come in pieces.
+    held: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl<'p> Assembler<'p> {
     /// An assembler for one upload of this plan.
-    pub fn new(plan: &'p SplicePlan, upload: &Upload) -> Self {
-        let capacity = usize::try_from(upload.output_bytes()).unwrap_or_default();
+    pub fn new(plan: &'p SplicePlan<'p>, upload: &Upload) -> Self {
+        let output = upload.output();
+        let n = plan.step_at(output.start);
         Self {
             plan,
-            cursor: upload.start(),
-            missing: upload.output_bytes(),
-            body: Vec::with_capacity(capacity),
+            n,
+            step: plan.step(n),
+            at: output.start,
+            end: output.end,
+            held: Vec::new(),
+            body: Vec::with_capacity(usize::try_from(output.length()).unwrap_or_default()),
         }
     }
 
     /// Takes source bytes that begin at `at`.
     ///
     /// # Errors
-    /// [`AssembleError::MissedBytes`] where the upload needs bytes before `at`.
+    /// [`AssembleError::MissedBytes`] where the upload needs bytes before `at`; a header that is not as it
+    /// should be.
     pub fn feed(&mut self, at: u64, bytes: &[u8]) -> Result<(), AssembleError> {
         let end = at.saturating_add(bytes.len() as u64);
-        while let Some(Segment::Copied(needed)) = self.next_copied() {
+        while let Some(needed) = self.needed()? {
             if needed.start >= end {
                 break;
             }
-            let Some(from) = needed.start.checked_sub(at) else {
+            if needed.start < at {
                 return Err(AssembleError::MissedBytes { needed, given: at });
-            };
-            let length = needed.end.min(end) - needed.start;
-            let range = usize::try_from(from).unwrap_or(usize::MAX)
-                ..usize::try_from(from + length).unwrap_or(usize::MAX);
-            self.body
-                .extend_from_slice(bytes.get(range).unwrap_or_default());
-            self.plan.take(&mut self.cursor, length);
-            self.missing -= length;
+            }
+            let piece = slice(bytes, needed.start - at, needed.end.min(end) - at);
+            self.take(piece)?;
         }
         Ok(())
     }
@@ -73,26 +92,93 @@ impl<'p> Assembler<'p> {
     /// # Errors
     /// [`AssembleError::EndedEarly`].
     pub fn finish(mut self) -> Result<Vec<u8>, AssembleError> {
-        match self.next_copied() {
-            Some(Segment::Copied(needed)) => Err(AssembleError::EndedEarly { needed }),
-            _ => Ok(self.body),
+        match self.needed()? {
+            Some(needed) => Err(AssembleError::EndedEarly { needed }),
+            None => Ok(self.body),
         }
     }
 
-    /// Adds what is written, up to the next segment that needs source bytes.
-    fn next_copied(&mut self) -> Option<Segment> {
-        while self.missing > 0 {
-            let mut after = self.cursor;
-            let piece = self.plan.take(&mut after, self.missing)?;
-            if let Segment::Copied(_) = piece {
-                return Some(piece);
+    /// The source bytes that are needed next; what needs none is made on the way.
+    fn needed(&mut self) -> Result<Option<ByteRange>, AssembleError> {
+        while self.at < self.end {
+            let Some(step) = self.step else { break };
+            let copied_at = step.copied_at();
+            if self.at >= copied_at {
+                let start = step.copied.start + (self.at - copied_at);
+                let length = self.end.min(step.output.end) - self.at;
+                return Ok(Some(ByteRange::new(start, start + length)));
             }
-            if let Segment::Written(range) = piece {
-                self.body.extend_from_slice(self.plan.written(range));
+            if !step.passed.is_empty() {
+                let start = step.passed.start + self.held.len() as u64;
+                return Ok(Some(ByteRange::new(start, step.passed.end)));
             }
-            self.missing -= piece.output_bytes();
-            self.cursor = after;
+            self.make(&step, &[])?;
         }
-        None
+        Ok(None)
     }
+
+    /// Takes the first of the bytes that are needed.
+    fn take(&mut self, piece: &[u8]) -> Result<(), AssembleError> {
+        let Some(step) = self.step else { return Ok(()) };
+        if self.at >= step.copied_at() {
+            self.body.extend_from_slice(piece);
+            self.advance(&step, piece.len() as u64);
+            return Ok(());
+        }
+        let length = self.held.len() as u64 + piece.len() as u64;
+        if length < step.passed.length() {
+            self.held.extend_from_slice(piece);
+            return Ok(());
+        }
+        if self.held.is_empty() {
+            return self.make(&step, piece);
+        }
+        let mut passed = std::mem::take(&mut self.held);
+        passed.extend_from_slice(piece);
+        self.make(&step, &passed)?;
+        passed.clear();
+        self.held = passed;
+        Ok(())
+    }
+
+    /// Adds what of the step's made bytes lies in the upload.
+    fn make(&mut self, step: &Step, passed: &[u8]) -> Result<(), AssembleError> {
+        let before = self.body.len();
+        self.plan.make(self.n, passed, &mut self.body)?;
+        let found = (self.body.len() - before) as u64;
+        let expected = step.made_bytes();
+        if found != expected {
+            return Err(AssembleError::MadeLength {
+                at: step.output.start,
+                expected,
+                found,
+            });
+        }
+        // A part's boundary may lie in the midst of a header.
+        let from = self.at - step.output.start;
+        let to = expected.min(self.end - step.output.start);
+        self.body.truncate(before.saturating_add(length(to)));
+        if from > 0 {
+            let skipped = before..before.saturating_add(length(from));
+            self.body.drain(skipped);
+        }
+        self.advance(step, to - from);
+        Ok(())
+    }
+
+    fn advance(&mut self, step: &Step, bytes: u64) {
+        self.at += bytes;
+        if self.at >= step.output.end {
+            self.n += 1;
+            self.step = self.plan.step(self.n);
+        }
+    }
+}
+
+fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn slice(bytes: &[u8], start: u64, end: u64) -> &[u8] {
+    bytes.get(length(start)..length(end)).unwrap_or_default()
 }

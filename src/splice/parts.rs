@@ -2,18 +2,34 @@
 //!
 //! Inside S3's limits ("Amazon S3 multipart upload limits", S3 user guide): 1 to 10,000 parts of 5 MiB to 5
 //! GiB, the last of any size. Fewest bytes through the function first, fewest requests second: every stretch
-//! of source bytes that may stand as a part of its own is copied by S3, and what lies between, filled up to
-//! a part's least size from the stretch after it, is uploaded. Whoever carries the plan out decides nothing.
+//! of source bytes that may stand as a part of its own is copied by S3. What lies between two of them is
+//! shorter than a part may be as a rule; it is either filled up from the stretch after it, or, where that saves
+//! time by [`cost`], joined to the end of the stretch before it in a temporary object:
+//!
+//! ```text
+//! revision    | header | data …                    | header | data …                  | directory
+//! one level   [ upload, 5 MiB ][ copy              ][ upload, 5 MiB ][ copy          ][ upload ]
+//! two levels  [ upload, 5 MiB ][ copy      ][ join          ][ copy                  ][ upload ]
+//!                                           [ copy ][upload]  is an object of two parts, the last a short one
+//! ```
+//!
+//! Whoever carries the plan out decides nothing.
 
-use super::{Cursor, Segment, SplicePlan};
+use super::{SplicePlan, cost};
 use crate::object::ByteRange;
+
+mod divide;
+
+#[cfg(test)]
+pub(crate) use divide::stretches;
+use divide::{PartSizes, Run, divide};
 
 const MIB: u64 = 1 << 20;
 
 /// S3's limits, and the sizes that suit it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartLimits {
-    /// Largest object that one `CopyObject` takes.
+    /// Largest object that one `CopyObject` takes; by [`cost`], a smaller one may be copied faster in parts.
     pub copy_object_bytes_max: u64,
     /// An unchanged object of at most this size is put and not copied: its bytes have been read already, for
     /// its index, and what is read is verified.
@@ -28,10 +44,24 @@ pub struct PartLimits {
     pub parts_max: u64,
     /// Size of an uploaded part, as long as [`Self::parts_max`] allows it.
     pub upload_part_bytes: u64,
-    /// Size of a copied part, likewise: small enough not to look stalled while S3 copies it.
+    /// Size of a copied part, likewise: small enough not to look stalled while S3 copies it, and that several
+    /// are copied at once.
     pub copy_part_bytes: u64,
     /// Bytes between two needed ranges that are read rather than left out by a second request.
     pub gap_bytes_max: u64,
+    /// Whether parts are joined in temporary objects.
+    pub joins: Joins,
+}
+
+/// Whether parts are joined in temporary objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joins {
+    /// Never.
+    Never,
+    /// Where it saves time, by [`cost`].
+    WherePaid,
+    /// Wherever it keeps bytes from passing through the function, whatever the time.
+    Wherever,
 }
 
 impl Default for PartLimits {
@@ -43,9 +73,29 @@ impl Default for PartLimits {
             part_bytes_min: 5 * MIB,
             part_bytes_max: 5 << 30,
             parts_max: 10_000,
-            upload_part_bytes: 8 * MIB,
-            copy_part_bytes: 128 * MIB,
+            upload_part_bytes: 5 * MIB,
+            copy_part_bytes: 64 * MIB,
             gap_bytes_max: MIB,
+            joins: Joins::WherePaid,
+        }
+    }
+}
+
+impl PartLimits {
+    /// The limits of a file that is written on this machine: none, but for the size of a copy that is worth
+    /// a call of its own.
+    pub fn of_a_file() -> Self {
+        Self {
+            copy_object_bytes_max: u64::MAX,
+            read_already_bytes_max: 0,
+            put_object_bytes_max: 0,
+            part_bytes_min: MIB / 4,
+            part_bytes_max: u64::MAX,
+            parts_max: u64::MAX,
+            upload_part_bytes: MIB,
+            copy_part_bytes: u64::MAX,
+            gap_bytes_max: MIB / 16,
+            joins: Joins::Never,
         }
     }
 }
@@ -81,13 +131,43 @@ pub enum Part {
     Copy(ByteRange),
     /// A body, by `UploadPart`.
     Upload(Upload),
+    /// A temporary object of two parts, by `UploadPartCopy` of the whole of it.
+    Join(Join),
+}
+
+impl Part {
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        match self {
+            Self::Copy(range) => range.length(),
+            Self::Upload(upload) => upload.output_bytes(),
+            Self::Join(join) => join.length(),
+        }
+    }
+}
+
+/// What is put together in a temporary object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// Its first part: these bytes of the source, by `UploadPartCopy`.
+    pub copied: ByteRange,
+    /// Its last part, by `UploadPart`; as the last one it may be short.
+    pub upload: Upload,
+}
+
+impl Join {
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        self.copied
+            .length()
+            .saturating_add(self.upload.output_bytes())
+    }
 }
 
 /// A body to be put together by an [`Assembler`](super::Assembler) and sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upload {
-    start: Cursor,
-    output_bytes: u64,
+    output: ByteRange,
     gets: Vec<ByteRange>,
 }
 
@@ -97,54 +177,112 @@ impl Upload {
         &self.gets
     }
 
-    /// Length of the body.
-    pub fn output_bytes(&self) -> u64 {
-        self.output_bytes
+    /// Where its bytes lie in the revision.
+    pub fn output(&self) -> ByteRange {
+        self.output
     }
 
-    pub(crate) fn start(&self) -> Cursor {
-        self.start
+    /// Length of the body.
+    pub fn output_bytes(&self) -> u64 {
+        self.output.length()
+    }
+
+    /// The upload of these bytes of the revision.
+    fn of(plan: &SplicePlan<'_>, output: ByteRange, limits: &PartLimits) -> Self {
+        let mut gets = Vec::new();
+        for n in plan.step_at(output.start).. {
+            let Some(step) = plan.step(n).filter(|step| step.output.start < output.end) else {
+                break;
+            };
+            let copied_at = step.copied_at();
+            if output.start < copied_at && !step.passed.is_empty() {
+                join(&mut gets, step.passed, limits.gap_bytes_max);
+            }
+            let from = output.start.max(copied_at);
+            let to = output.end.min(step.output.end);
+            if from < to {
+                let start = step.copied.start.saturating_add(from - copied_at);
+                let copied = ByteRange::new(start, start.saturating_add(to - from));
+                join(&mut gets, copied, limits.gap_bytes_max);
+            }
+        }
+        Self { output, gets }
     }
 }
 
 /// What a plan costs, but for retries and for reading the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Bytes that S3 copies itself.
+    /// Bytes that S3 copies itself; those of temporary objects count twice.
     pub copied_bytes: u64,
     /// Bytes that the function gets.
     pub got_bytes: u64,
     /// Bytes that the function puts.
     pub put_bytes: u64,
-    /// Requests, with those that begin and complete a multipart upload.
+    /// Requests, with those that begin and complete multipart uploads, and that delete temporary objects.
     pub requests: u64,
+    /// Temporary objects.
+    pub joins: u64,
+}
+
+impl std::fmt::Display for Traffic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            copied_bytes,
+            got_bytes,
+            put_bytes,
+            requests,
+            joins,
+        } = self;
+        write!(
+            f,
+            "{got_bytes} bytes in, {put_bytes} out, {copied_bytes} copied by S3, {requests} requests, {joins} temporary objects"
+        )
+    }
 }
 
 /// A revision's way into S3.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PartPlan {
     /// The requests.
     pub delivery: Delivery,
     /// What they cost.
     pub traffic: Traffic,
+    /// Estimated seconds of the transfer, by [`cost`].
+    pub seconds: f64,
 }
 
 impl PartPlan {
-    /// The uploads in the order of the revision, and so of the source.
+    /// The uploads outside joins in the order of the revision, and so of the source.
     pub fn uploads(&self) -> impl Iterator<Item = &Upload> {
-        let (one, parts) = match &self.delivery {
-            Delivery::CopyObject => (None, &[][..]),
-            Delivery::PutObject(upload) => (Some(upload), &[][..]),
-            Delivery::Multipart(parts) => (None, parts.as_slice()),
+        let one = match &self.delivery {
+            Delivery::PutObject(upload) => Some(upload),
+            Delivery::CopyObject | Delivery::Multipart(_) => None,
         };
         one.into_iter()
-            .chain(parts.iter().filter_map(|part| match part {
+            .chain(self.parts().iter().filter_map(|part| match part {
                 Part::Upload(upload) => Some(upload),
-                Part::Copy(_) => None,
+                Part::Copy(_) | Part::Join(_) => None,
             }))
     }
 
-    /// The source bytes that pass through the function: ascending, disjoint, neighbours joined.
+    /// The joins in the order of the revision.
+    pub fn joins(&self) -> impl Iterator<Item = &Join> {
+        self.parts().iter().filter_map(|part| match part {
+            Part::Join(join) => Some(join),
+            Part::Copy(_) | Part::Upload(_) => None,
+        })
+    }
+
+    /// The parts of a multipart upload.
+    pub fn parts(&self) -> &[Part] {
+        match &self.delivery {
+            Delivery::Multipart(parts) => parts,
+            Delivery::CopyObject | Delivery::PutObject(_) => &[],
+        }
+    }
+
+    /// The source bytes that pass through the function outside joins: ascending, disjoint, neighbours joined.
     pub fn passing(&self) -> Vec<ByteRange> {
         let mut ranges: Vec<_> = self
             .uploads()
@@ -162,30 +300,57 @@ impl PartPlan {
         let mut plan = Self {
             delivery,
             traffic: Traffic::default(),
+            seconds: 0.0,
         };
         let mut traffic = Traffic::default();
-        for upload in plan.uploads() {
+        let mut work = cost::Work::default();
+        let joined = plan.joins().map(|join| &join.upload);
+        for upload in plan.uploads().chain(joined) {
             traffic.got_bytes += upload.gets.iter().map(ByteRange::length).sum::<u64>();
-            traffic.put_bytes += upload.output_bytes;
+            traffic.put_bytes += upload.output_bytes();
             traffic.requests += upload.gets.len() as u64 + 1;
+        }
+        for upload in plan.uploads() {
+            work.bodies += 1;
+            work.through_bytes += upload.output_bytes();
         }
         match &plan.delivery {
             Delivery::CopyObject => {
                 traffic.copied_bytes = source_size;
                 traffic.requests = 1;
+                work.copies = 1;
+                work.copied_bytes = source_size;
+                work.copy_bytes_max = source_size;
             }
             Delivery::PutObject(_) => {}
             Delivery::Multipart(parts) => {
                 traffic.requests += 2;
+                work.in_parts = true;
                 for part in parts {
-                    if let Part::Copy(range) = part {
-                        traffic.copied_bytes += range.length();
-                        traffic.requests += 1;
+                    match part {
+                        Part::Copy(range) => {
+                            traffic.copied_bytes += range.length();
+                            traffic.requests += 1;
+                            work.copies += 1;
+                            work.copied_bytes += range.length();
+                            work.copy_bytes_max = work.copy_bytes_max.max(range.length());
+                        }
+                        Part::Join(join) => {
+                            traffic.copied_bytes += join.copied.length() + join.length();
+                            // Beside its upload: create, copy, complete, copy, delete.
+                            traffic.requests += 5;
+                            traffic.joins += 1;
+                            work.joins += 1;
+                            work.joined_bytes += join.length();
+                            work.join_bytes_max = work.join_bytes_max.max(join.length());
+                        }
+                        Part::Upload(_) => {}
                     }
                 }
             }
         }
         plan.traffic = traffic;
+        plan.seconds = work.seconds();
         plan
     }
 }
@@ -194,167 +359,53 @@ impl PartPlan {
 ///
 /// # Errors
 /// [`PartError::TooManyParts`] for revisions beyond S3's largest object.
-pub fn plan_parts(plan: &SplicePlan, limits: &PartLimits) -> Result<PartPlan, PartError> {
+pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan, PartError> {
     let size = plan.output_size();
-    let delivery = if plan.is_identity()
-        && size <= limits.copy_object_bytes_max
-        && size > limits.read_already_bytes_max
-    {
-        Delivery::CopyObject
-    } else if size <= limits.put_object_bytes_max {
-        Delivery::PutObject(upload(plan, &mut Cursor::default(), size, limits))
-    } else {
-        Delivery::Multipart(plan_multipart(plan, limits)?)
-    };
-    Ok(PartPlan::of(delivery, plan.source_size()))
-}
-
-/// A stretch of the revision that is copied or uploaded as a whole.
-enum Run {
-    Copy(ByteRange),
-    Upload { start: Cursor, output_bytes: u64 },
-}
-
-/// Part sizes for one revision: larger than usual where it is so large that they would be too many.
-struct PartSizes {
-    min: u64,
-    upload: u64,
-    copy: u64,
-}
-
-impl PartSizes {
-    fn new(output_bytes: u64, limits: &PartLimits) -> Self {
-        // A tenth is left for parts that are cut short where a copied stretch begins.
-        let parts = (limits.parts_max / 10 * 9).max(1);
-        let least = output_bytes.div_ceil(parts);
-        let size = |usual: u64| usual.max(least).min(limits.part_bytes_max).max(1);
-        Self {
-            min: limits.part_bytes_min,
-            upload: size(limits.upload_part_bytes),
-            copy: size(limits.copy_part_bytes),
-        }
+    let source_size = plan.source_size();
+    let is_copied = plan.is_identity() && size > limits.read_already_bytes_max;
+    if !is_copied && size <= limits.put_object_bytes_max {
+        let upload = Upload::of(plan, ByteRange::new(0, size), limits);
+        return Ok(PartPlan::of(Delivery::PutObject(upload), source_size));
     }
-
-    /// Into how many parts a run is cut: none over the size wanted, unless some would be under the least.
-    fn parts(&self, run: &Run) -> u64 {
-        let (length, most) = match run {
-            Run::Copy(range) => (range.length(), self.copy),
-            Run::Upload { output_bytes, .. } => (*output_bytes, self.upload),
-        };
-        length.div_ceil(most).min(length / self.min.max(1)).max(1)
+    let whole = (is_copied && size <= limits.copy_object_bytes_max)
+        .then(|| PartPlan::of(Delivery::CopyObject, source_size));
+    let (runs, sizes) = divide(plan, limits)?;
+    let mut parts = Vec::new();
+    for run in &runs {
+        cut(plan, run, &sizes, limits, &mut parts);
     }
-}
-
-fn plan_multipart(plan: &SplicePlan, limits: &PartLimits) -> Result<Vec<Part>, PartError> {
-    let size = plan.output_size();
-    let sizes = PartSizes::new(size, limits);
-    // The least stretch that is worth a copy; it rises until the parts are few enough.
-    let mut stretch = sizes.min.max(1);
-    loop {
-        let runs = divide(plan, stretch, sizes.min);
-        let parts: u64 = runs.iter().map(|run| sizes.parts(run)).sum();
-        if parts <= limits.parts_max {
-            return Ok(runs
-                .iter()
-                .flat_map(|run| cut(plan, run, &sizes, limits))
-                .collect());
-        }
-        if stretch > size {
-            return Err(PartError::TooManyParts {
-                output_bytes: size,
-                parts_max: limits.parts_max,
-            });
-        }
-        stretch = stretch.saturating_mul(2);
-    }
-}
-
-/// Divides the plan into runs, where source bytes in a row are copied if they are at least a `stretch`
-/// after what the upload before them takes to reach a part's least size.
-fn divide(plan: &SplicePlan, stretch: u64, part_bytes_min: u64) -> Vec<Run> {
-    let mut runs = Vec::new();
-    let mut start = Cursor::default();
-    let mut pending = 0u64;
-    for (segment, piece) in plan.segments().enumerate() {
-        let filler = if pending == 0 {
-            0
-        } else {
-            part_bytes_min.saturating_sub(pending)
-        };
-        match piece {
-            Segment::Copied(range) if range.length() >= stretch.saturating_add(filler) => {
-                if pending > 0 {
-                    runs.push(Run::Upload {
-                        start,
-                        output_bytes: pending + filler,
-                    });
-                }
-                runs.push(Run::Copy(ByteRange::new(range.start + filler, range.end)));
-                start = Cursor {
-                    segment: segment + 1,
-                    offset: 0,
-                };
-                pending = 0;
-            }
-            _ => pending += piece.output_bytes(),
-        }
-    }
-    if pending > 0 {
-        runs.push(Run::Upload {
-            start,
-            output_bytes: pending,
-        });
-    }
-    runs
+    let in_parts = PartPlan::of(Delivery::Multipart(parts), source_size);
+    Ok(match whole {
+        Some(whole) if whole.seconds <= in_parts.seconds => whole,
+        _ => in_parts,
+    })
 }
 
 /// Cuts a run into parts of nearly equal size.
-fn cut(plan: &SplicePlan, run: &Run, sizes: &PartSizes, limits: &PartLimits) -> Vec<Part> {
-    let count = sizes.parts(run);
-    let lengths =
-        |length: u64| (0..count).map(move |i| length / count + u64::from(i < length % count));
-    match run {
-        Run::Copy(range) => lengths(range.length())
-            .scan(range.start, |at, length| {
-                let part = ByteRange::new(*at, *at + length);
-                *at = part.end;
-                Some(Part::Copy(part))
-            })
-            .collect(),
-        Run::Upload {
-            start,
-            output_bytes,
-        } => lengths(*output_bytes)
-            .scan(*start, |cursor, length| {
-                Some(Part::Upload(upload(plan, cursor, length, limits)))
-            })
-            .collect(),
-    }
-}
-
-/// The upload of the next `output_bytes`, with the cursor moved behind them.
-fn upload(
-    plan: &SplicePlan,
-    cursor: &mut Cursor,
-    output_bytes: u64,
+fn cut(
+    plan: &SplicePlan<'_>,
+    run: &Run,
+    sizes: &PartSizes,
     limits: &PartLimits,
-) -> Upload {
-    let start = *cursor;
-    let mut gets = Vec::new();
-    let mut missing = output_bytes;
-    while missing > 0 {
-        let Some(piece) = plan.take(cursor, missing) else {
-            break;
-        };
-        missing -= piece.output_bytes();
-        if let Segment::Copied(range) | Segment::Passed(range) = piece {
-            join(&mut gets, range, limits.gap_bytes_max);
-        }
-    }
-    Upload {
-        start,
-        output_bytes,
-        gets,
+    parts: &mut Vec<Part>,
+) {
+    let count = sizes.parts(run);
+    let pieces = |whole: ByteRange| {
+        let length = whole.length();
+        (0..count).scan(whole.start, move |at, i| {
+            let start = *at;
+            *at = start + length / count + u64::from(i < length % count);
+            Some(ByteRange::new(start, *at))
+        })
+    };
+    match run {
+        Run::Copy(source) => parts.extend(pieces(*source).map(Part::Copy)),
+        Run::Upload(output) => parts
+            .extend(pieces(*output).map(|output| Part::Upload(Upload::of(plan, output, limits)))),
+        Run::Join { copied, output } => parts.push(Part::Join(Join {
+            copied: *copied,
+            upload: Upload::of(plan, *output, limits),
+        })),
     }
 }
 
@@ -372,180 +423,4 @@ fn join(ranges: &mut Vec<ByteRange>, range: ByteRange, gap: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::PlanBuilder;
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    /// A plan as a zip's prefix strip gives it: headers of 100 bytes that change, contents that do not.
-    fn strip(contents: impl IntoIterator<Item = u64>) -> SplicePlan {
-        let contents: Vec<u64> = contents.into_iter().collect();
-        let source_size = contents.iter().map(|length| length + 100).sum::<u64>() + 50;
-        let mut plan = PlanBuilder::new(source_size);
-        let mut at = 0;
-        for length in contents {
-            plan.copied(ByteRange::new(at, at + 26)).unwrap();
-            plan.passed(ByteRange::new(at, at + 60));
-            plan.written(b"xx").unwrap();
-            plan.copied(ByteRange::new(at + 28, at + 30)).unwrap();
-            at += 100 + length;
-            plan.copied(ByteRange::new(at - length - 66, at)).unwrap();
-        }
-        plan.written(&[0; 50]).unwrap();
-        plan.finish()
-    }
-
-    fn planned(plan: &SplicePlan) -> (PartPlan, Vec<Part>) {
-        let limits = PartLimits::default();
-        let planned = plan_parts(plan, &limits).unwrap();
-        let Delivery::Multipart(parts) = planned.delivery.clone() else {
-            return (planned, Vec::new());
-        };
-        let lengths: Vec<_> = parts
-            .iter()
-            .map(|part| match part {
-                Part::Copy(range) => range.length(),
-                Part::Upload(upload) => upload.output_bytes(),
-            })
-            .collect();
-        assert!(parts.len() as u64 <= limits.parts_max);
-        assert!(
-            lengths
-                .iter()
-                .rev()
-                .skip(1)
-                .all(|length| *length >= limits.part_bytes_min)
-        );
-        assert!(
-            lengths
-                .iter()
-                .all(|length| *length <= limits.part_bytes_max)
-        );
-        assert_eq!(lengths.iter().sum::<u64>(), plan.output_size());
-        (planned, parts)
-    }
-
-    #[test]
-    fn ok_an_unchanged_object_is_one_copy_unless_it_has_been_read_or_is_too_large() {
-        let delivery = |size| planned(&SplicePlan::identity(size)).0;
-        let limits = PartLimits::default();
-        let put = delivery(limits.read_already_bytes_max);
-        assert!(matches!(put.delivery, Delivery::PutObject(_)));
-        assert_eq!(
-            (put.traffic.requests, put.traffic.got_bytes),
-            (2, limits.read_already_bytes_max)
-        );
-        let copy = delivery(limits.read_already_bytes_max + 1);
-        assert_eq!(copy.delivery, Delivery::CopyObject);
-        let traffic = Traffic {
-            copied_bytes: 5 * GIB,
-            requests: 1,
-            ..Traffic::default()
-        };
-        assert_eq!(delivery(5 * GIB).traffic, traffic);
-        let parts = delivery(5 * GIB + 1);
-        assert_eq!(
-            (parts.traffic.got_bytes, parts.traffic.copied_bytes),
-            (0, 5 * GIB + 1)
-        );
-        assert_eq!(parts.traffic.requests, 2 + 41);
-    }
-
-    #[test]
-    fn ok_a_revision_of_eight_mebibytes_is_one_put() {
-        let limits = PartLimits::default();
-        let contents = limits.put_object_bytes_max - 96 - 50;
-        let (plan, _) = planned(&strip([contents]));
-        assert!(matches!(plan.delivery, Delivery::PutObject(_)));
-        assert_eq!(plan.traffic.requests, 2);
-        let (plan, parts) = planned(&strip([contents + 1]));
-        assert!(matches!(plan.delivery, Delivery::Multipart(_)));
-        assert_eq!(parts.len(), 1);
-    }
-
-    #[test]
-    fn ok_large_contents_are_copied_and_no_more_than_a_part_of_each_passes() {
-        let (plan, parts) = planned(&strip([2 * GIB]));
-        assert!(plan.traffic.got_bytes <= 5 * MIB + 6, "{:?}", plan.traffic);
-        assert!(plan.traffic.got_bytes * 200 < 2 * GIB);
-        assert!(matches!(parts.last(), Some(Part::Upload(upload)) if upload.output_bytes() == 50));
-        let (plan, _) = planned(&strip([50 * MIB; 20]));
-        assert!(plan.traffic.got_bytes <= 20 * 5 * MIB + 20 * 100);
-        assert_eq!(
-            plan.traffic.copied_bytes + plan.traffic.put_bytes,
-            20 * (50 * MIB + 96) + 50
-        );
-    }
-
-    #[test]
-    fn ok_small_files_before_a_large_one_are_its_filler() {
-        let small = std::iter::repeat_n(MIB, 6);
-        let (plan, _) = planned(&strip(small.chain([100 * MIB])));
-        assert!(
-            plan.traffic.put_bytes < 6 * MIB + 2_000,
-            "{:?}",
-            plan.traffic
-        );
-    }
-
-    #[test]
-    fn ok_stretches_just_long_enough_are_copied() {
-        let copies = |length: u64| {
-            let (_, parts) = planned(&strip([length, MIB]));
-            parts
-                .iter()
-                .filter(|part| matches!(part, Part::Copy(_)))
-                .count()
-        };
-        // 30 bytes of the header stand before the stretch, and 26 of the next are its end.
-        let least = 10 * MIB - 30 - 66 - 26;
-        assert_eq!((copies(least), copies(least - 1)), (1, 0));
-    }
-
-    #[test]
-    fn ok_thousands_of_middling_files_fit_into_ten_thousand_parts() {
-        let (_, parts) = planned(&strip(std::iter::repeat_n(11 * MIB, 9_000)));
-        assert!(parts.len() > 5_000, "{}", parts.len());
-        // The largest contents are copied all the same.
-        let sizes = (0..12_000).map(|i| if i % 6 == 0 { 200 * MIB } else { 11 * MIB });
-        let (plan, _) = planned(&strip(sizes));
-        assert!(
-            plan.traffic.copied_bytes > 2_000 * 190 * MIB,
-            "{:?}",
-            plan.traffic
-        );
-    }
-
-    #[test]
-    fn ok_gaps_are_read_through_up_to_their_limit() {
-        let gets = |gap: u64| {
-            let mut plan = PlanBuilder::new(10 * MIB);
-            plan.copied(ByteRange::new(0, 10)).unwrap();
-            plan.copied(ByteRange::new(10 + gap, 20 + gap)).unwrap();
-            plan_parts(&plan.finish(), &PartLimits::default())
-                .unwrap()
-                .passing()
-        };
-        assert_eq!(gets(MIB), [ByteRange::new(0, MIB + 20)]);
-        assert_eq!(
-            gets(MIB + 1),
-            [ByteRange::new(0, 10), ByteRange::new(MIB + 11, MIB + 21)]
-        );
-    }
-
-    #[test]
-    fn err_more_than_the_largest_object() {
-        let limits = PartLimits::default();
-        let largest = limits.parts_max * limits.part_bytes_max;
-        assert!(plan_parts(&SplicePlan::identity(largest), &limits).is_ok());
-        let error = plan_parts(&SplicePlan::identity(largest + 10_000), &limits).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "revision of {} bytes needs more than 10000 parts",
-                largest + 10_000
-            )
-        );
-    }
-}
+mod tests;

@@ -165,13 +165,21 @@ impl ZipIndex {
 
     /// The name at this position, a Unicode Path extra applied.
     pub fn name(&self, index: usize) -> Option<&[u8]> {
-        let header = self.header(index)?;
-        let replaced = self.records.get(index)?.has_unicode_name;
-        if replaced {
-            header.unicode_name()
-        } else {
-            Some(header.header_name)
-        }
+        self.named_header(index).map(|(_, name)| name)
+    }
+
+    /// The directory's record at this position, with the name that a reader would take.
+    pub(crate) fn named_header(&self, index: usize) -> Option<(CentralHeader<'_>, &[u8])> {
+        let record = self.records.get(index)?;
+        let header = CentralHeader::parse(self.directory.get(record.record_at as usize..)?)?;
+        let replaced = record.has_unicode_name;
+        let name = replaced.then(|| header.unicode_name()).flatten();
+        Some((header, name.unwrap_or(header.header_name)))
+    }
+
+    /// Whether local headers lie in the directory's order.
+    pub(crate) fn is_in_physical_order(&self) -> bool {
+        self.physical.is_none()
     }
 
     /// The directory's record at this position: flags, host, extra field as they stand there.

@@ -260,3 +260,57 @@ impl ZipMaking {
         out
     }
 }
+
+/// The index of a zip whose contents are only told of: names, and bytes of stored content.
+pub(crate) fn sparse_index(entries: impl IntoIterator<Item = (String, u64)>) -> ZipIndex {
+    let (mut tail, mut at, mut count) = (Vec::new(), 0_u64, 0_u64);
+    for (name, size) in entries {
+        let zip64: Vec<u8> = [size, size, at]
+            .into_iter()
+            .filter(|value| *value >= u64::from(u32::MAX))
+            .flat_map(u64::to_le_bytes)
+            .collect();
+        let extra = if zip64.is_empty() {
+            Vec::new()
+        } else {
+            let length = (zip64.len() as u16).to_le_bytes();
+            [&super::ZIP64.to_le_bytes(), &length, &zip64[..]].concat()
+        };
+        tail.extend(b"PK\x01\x02");
+        tail.extend([45, 3, 45, 0, 0, 0, 0, 0, 0x00, 0x60, 0x21, 0x58, 0, 0, 0, 0]);
+        tail.extend(super::u32_or_ones(size));
+        tail.extend(super::u32_or_ones(size));
+        tail.extend((name.len() as u16).to_le_bytes());
+        tail.extend((extra.len() as u16).to_le_bytes());
+        tail.extend([0; 6]);
+        tail.extend((0o100_644_u32 << 16).to_le_bytes());
+        tail.extend(super::u32_or_ones(at));
+        tail.extend(name.as_bytes());
+        tail.extend(extra);
+        at += (super::LOCAL_BYTES + name.len()) as u64 + size;
+        count += 1;
+    }
+    let declared = super::Declared {
+        entries: count,
+        directory_bytes: tail.len() as u64,
+        directory_at: at,
+    };
+    super::write_end(&mut tail, &declared);
+    // Before the directory nothing is ever asked for.
+    let mut reader = ZipReader::new(at + tail.len() as u64, &Limits::default());
+    loop {
+        match reader.step().unwrap() {
+            Step::Done(index) => return index,
+            Step::Need(range) => {
+                let gap = at.saturating_sub(range.start);
+                let from = (range.start + gap - at) as usize;
+                let bytes = [
+                    &vec![0; gap as usize],
+                    &tail[from..(range.end - at) as usize],
+                ]
+                .concat();
+                reader.feed(range, &bytes).unwrap();
+            }
+        }
+    }
+}

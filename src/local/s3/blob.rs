@@ -157,7 +157,11 @@ impl Blob {
 
     /// The digests of the bytes, read once more.
     pub async fn digest(self, wanted: Wanted) -> io::Result<Digests> {
-        let mut digester = Digester::new(wanted);
+        self.digest_by(Digester::new(wanted)).await
+    }
+
+    /// What a digester makes of the bytes.
+    pub async fn digest_by(self, mut digester: Digester) -> io::Result<Digests> {
         let stream = self.stream();
         tokio::pin!(stream);
         while let Some(piece) = futures_util::StreamExt::next(&mut stream).await {

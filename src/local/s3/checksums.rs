@@ -136,9 +136,15 @@ enum Running {
     Sha256(Box<Sha256>),
 }
 
+enum Md5 {
+    Running(md5::Md5),
+    /// Stands in its place, where the ETag is opaque.
+    Given([u8; 16]),
+}
+
 /// Computes all digests of one body in one pass.
 pub struct Digester {
-    md5: md5::Md5,
+    md5: Md5,
     checksum: Option<Running>,
     payload_sha256: Option<Box<Sha256>>,
 }
@@ -158,7 +164,7 @@ impl Digester {
     /// Starts.
     pub fn new(wanted: Wanted) -> Self {
         Self {
-            md5: md5::Md5::new(),
+            md5: Md5::Running(md5::Md5::new()),
             checksum: wanted.checksum.map(|algorithm| match algorithm {
                 Algorithm::Crc32 => Running::Crc32(crc32fast::Hasher::new()),
                 Algorithm::Crc32c => Running::Crc32c(Crc32c::new()),
@@ -170,9 +176,19 @@ impl Digester {
         }
     }
 
+    /// Starts; `etag` stands in the place of the MD5, which is not computed.
+    pub fn with_etag(wanted: Wanted, etag: [u8; 16]) -> Self {
+        Self {
+            md5: Md5::Given(etag),
+            ..Self::new(wanted)
+        }
+    }
+
     /// Takes the next bytes.
     pub fn update(&mut self, data: &[u8]) {
-        self.md5.update(data);
+        if let Md5::Running(md5) = &mut self.md5 {
+            md5.update(data);
+        }
         match &mut self.checksum {
             None => {}
             Some(Running::Crc32(hasher)) => hasher.update(data),
@@ -189,7 +205,10 @@ impl Digester {
     /// Ends.
     pub fn finish(self) -> Digests {
         Digests {
-            md5: self.md5.finalize().into(),
+            md5: match self.md5 {
+                Md5::Running(md5) => md5.finalize().into(),
+                Md5::Given(etag) => etag,
+            },
             checksum: self.checksum.map(|running| match running {
                 Running::Crc32(hasher) => hasher.finalize().to_be_bytes().to_vec(),
                 Running::Crc32c(hasher) => hasher.finalize().to_vec(),
@@ -200,6 +219,11 @@ impl Digester {
             payload_sha256: self.payload_sha256.map(|hasher| hex(&hasher.finalize())),
         }
     }
+}
+
+/// The MD5 of these bytes.
+pub fn md5_of(data: &[u8]) -> [u8; 16] {
+    md5::Md5::digest(data).into()
 }
 
 /// The checksum over the checksums of parts, in their order: base64 and `-N`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
+use super::super::network::Network;
 use super::checksums::{Algorithm, Checksum as Sum, Kind};
 use super::error::StoreError;
 use super::regions::GLOBAL;
@@ -28,6 +29,8 @@ pub struct Api {
     pub account: String,
     /// The Region of buckets that were made without one.
     pub region: String,
+    /// The modelled network, where there is one.
+    pub network: Option<Arc<Network>>,
 }
 
 impl Api {

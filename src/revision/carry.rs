@@ -1,0 +1,507 @@
+//! Carries a splice out: the requests of a [`PartPlan`], all that can go at once at once, in bounded memory.
+//!
+//! ```text
+//! copies, joins   [32 in flight] ------------------------------------------> receipts
+//! bodies          reads [2 ahead] -> verified, put together -> sends [3] --> receipts -> complete
+//! ```
+//!
+//! Knows no formats and decides nothing. What is begun is ended: after a failure no request is begun, those in
+//! flight run out (S3 may do what nobody waits for), then uploads are aborted and temporary objects deleted.
+//! What a crash leaves is the bucket's lifecycle rules' to take.
+
+use std::future::ready;
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::{
+    Cost, MultipartUploads, NewObject, ObjectStore, PartReceipt, RevisionError, Upload,
+    WrittenObject,
+};
+use crate::artifact::Source;
+use crate::deployment::Region;
+use crate::object::{ByteRange, S3Prefix, SourceObject};
+use crate::service_error::{Kind, ServiceError};
+use crate::splice::cost::{COPIES_IN_FLIGHT, SENDS_IN_FLIGHT};
+use crate::splice::parts::{self, Delivery, Join, Part, PartPlan};
+use crate::splice::{Assembler, SplicePlan};
+use crate::verify::Verifier;
+
+/// Reads ahead of the body that wants them.
+const READS_IN_FLIGHT: usize = 2;
+/// KiB of bodies and of what they are made of, of all joins in flight.
+const JOIN_KIB_IN_FLIGHT: u32 = 16 << 10;
+/// Bytes that are verified before others have their turn.
+const VERIFIED_AT_ONCE: usize = 128 << 10;
+/// Times that an upload is made anew because of a conflict (409), as S3 wants it.
+const CONFLICTS_MAX: u32 = 2;
+/// Time kept back for aborting and deleting what was begun.
+const CLEANING_TIME: Duration = Duration::from_secs(4);
+/// Of it, time for requests that are in flight when the time is over.
+const RUNNING_OUT_TIME: Duration = Duration::from_secs(2);
+/// A transfer is not begun where even a network so many times as fast as the model would not do.
+const FASTER_THAN_THE_MODEL: f64 = 4.0;
+
+/// Where temporary objects go, and how much time there is.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// The prefix of temporary objects.
+    pub temporary: S3Prefix,
+    /// The region of its bucket.
+    pub region: Region,
+    /// When all has to be over.
+    pub until: Timestamp,
+}
+
+/// What is verified beside the transfer. Nothing is completed before it is content.
+#[derive(Debug)]
+pub enum Check<'a> {
+    /// Headers that are rewritten alone.
+    Nothing,
+    /// Also every byte that passes.
+    Passing(Verifier<'a>),
+    /// Also what S3 copies by itself: all of the source is read for it.
+    Everything(Verifier<'a>),
+}
+
+/// One transfer.
+struct Transfer<'a, S> {
+    store: &'a S,
+    source: &'a Source<'a, S>,
+    plan: &'a SplicePlan<'a>,
+    parts: &'a PartPlan,
+    object: &'a NewObject,
+    check: &'a Check<'a>,
+    workplace: &'a Workplace,
+    /// What was begun and is not ended yet.
+    begun: Mutex<Vec<Begun>>,
+    /// The first failure: from then on no request is begun.
+    failure: Mutex<Option<RevisionError>>,
+    joining: Semaphore,
+}
+
+/// The transfer has failed; its first failure is noted in it.
+#[derive(Debug)]
+struct Stopped;
+
+/// Something that must not stay.
+#[derive(Debug, Clone, PartialEq)]
+enum Begun {
+    Upload(Upload),
+    Temporary(NewObject, WrittenObject),
+}
+
+/// Writes a spliced revision: the requests of `parts`, whose bodies `plan` puts together.
+///
+/// # Errors
+/// What went wrong; nothing that was begun is left behind then. [`RevisionError::OutOfTime`] comes early
+/// where it can be known.
+pub async fn carry_out<S: ObjectStore + MultipartUploads>(
+    store: &S,
+    source: &Source<'_, S>,
+    plan: &SplicePlan<'_>,
+    parts: &PartPlan,
+    object: &NewObject,
+    check: &Check<'_>,
+    workplace: &Workplace,
+) -> Result<(WrittenObject, Cost), RevisionError> {
+    let left = time_left(workplace.until);
+    if parts.seconds / FASTER_THAN_THE_MODEL > left.as_secs_f64() {
+        return Err(out_of_time(parts, left));
+    }
+    let transfer = Transfer {
+        store,
+        source,
+        plan,
+        parts,
+        object,
+        check,
+        workplace,
+        begun: Mutex::default(),
+        failure: Mutex::default(),
+        joining: Semaphore::new(JOIN_KIB_IN_FLIGHT as usize),
+    };
+    let mut conflicts = 0;
+    let written = loop {
+        let left = time_left(workplace.until);
+        let mut running = pin!(transfer.run());
+        let written = match tokio::time::timeout(left, &mut running).await {
+            Ok(written) => written,
+            Err(_) => {
+                let stopped = transfer.fail(out_of_time(parts, left));
+                let running_out = tokio::time::timeout(RUNNING_OUT_TIME, running).await;
+                running_out.unwrap_or(Err(stopped))
+            }
+        };
+        transfer.clean().await;
+        match (written, transfer.failure().take()) {
+            (Ok(written), _) => break written,
+            (Err(Stopped), Some(RevisionError::Service(error)))
+                if error.kind == Kind::Conflict && conflicts < CONFLICTS_MAX =>
+            {
+                conflicts += 1;
+            }
+            (Err(Stopped), failure) => return Err(failure.unwrap_or(out_of_time(parts, left))),
+        }
+    };
+    let cost = Cost {
+        size: plan.output_size(),
+        bytes_copied: parts.traffic.copied_bytes,
+        bytes_got: parts.traffic.got_bytes,
+        bytes_put: parts.traffic.put_bytes,
+    };
+    Ok((written, cost))
+}
+
+/// Time that a transfer may take.
+fn time_left(until: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_until(until))
+        .unwrap_or_default()
+        .saturating_sub(CLEANING_TIME)
+}
+
+fn out_of_time(parts: &PartPlan, left: Duration) -> RevisionError {
+    RevisionError::OutOfTime {
+        seconds: parts.seconds,
+        seconds_left: left.as_secs_f64(),
+    }
+}
+
+impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
+    async fn run(&self) -> Result<WrittenObject, Stopped> {
+        let verifying = self.verify_everything();
+        match &self.parts.delivery {
+            Delivery::CopyObject => {
+                verifying.await?;
+                let copying = self.store.copy(self.object, &self.source.object);
+                self.step(copying).await
+            }
+            Delivery::PutObject(upload) => {
+                let making = self.step(self.checked_body(upload, self.parts.passing()));
+                let (body, verified) = futures_util::join!(making, verifying);
+                verified?;
+                self.step(self.store.put(self.object, body?)).await
+            }
+            Delivery::Multipart(list) => {
+                let upload = self.step(self.store.begin(self.object)).await?;
+                let begun = Begun::Upload(upload.clone());
+                self.note(begun.clone());
+                let (copied, sent, verified) = futures_util::join!(
+                    self.copy_all(&upload, list),
+                    self.send_all(&upload, list),
+                    verifying,
+                );
+                verified?;
+                let mut receipts = copied?;
+                receipts.extend(sent?);
+                receipts.sort_by_key(|receipt| receipt.number);
+                let written = self.step(self.store.complete(&upload, &receipts)).await?;
+                self.forget(&begun);
+                Ok(written)
+            }
+        }
+    }
+
+    /// What S3 copies: joins first, because each is a chain of requests.
+    async fn copy_all(&self, upload: &Upload, list: &[Part]) -> Result<Vec<PartReceipt>, Stopped> {
+        let numbered = || (1_u32..).zip(list);
+        let joins = numbered().filter(|(_, part)| matches!(part, Part::Join(_)));
+        let copies = numbered().filter(|(_, part)| matches!(part, Part::Copy(_)));
+        let receipts: Vec<_> = stream::iter(joins.chain(copies))
+            .map(|(number, part)| async move {
+                Ok(match part {
+                    Part::Join(join) => Some(self.join(upload, number, join).await?),
+                    Part::Copy(range) => {
+                        let source = &self.source.object;
+                        let copying = self.store.copy_part(upload, number, source, *range);
+                        Some(self.step(copying).await?)
+                    }
+                    Part::Upload(_) => None,
+                })
+            })
+            .buffer_unordered(COPIES_IN_FLIGHT)
+            .filter_map(|receipt| ready(receipt.transpose()))
+            .collect()
+            .await;
+        receipts.into_iter().collect()
+    }
+
+    /// Sends bodies while the next ones are read and put together.
+    async fn send_all(&self, upload: &Upload, list: &[Part]) -> Result<Vec<PartReceipt>, Stopped> {
+        let bodies: Vec<_> = (1_u32..)
+            .zip(list)
+            .filter_map(|(number, part)| match part {
+                Part::Upload(body) => Some((number, body)),
+                Part::Copy(_) | Part::Join(_) => None,
+            })
+            .collect();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let making = async {
+            let sender = sender;
+            let mut verifier = self.verifier(self.parts.passing());
+            let gets = bodies.iter().flat_map(|(_, body)| body.gets());
+            let mut reads = stream::iter(gets)
+                .map(|range| self.source.read(*range))
+                .buffered(READS_IN_FLIGHT);
+            for (number, body) in &bodies {
+                let making = self.assemble(body, &mut reads, &mut verifier);
+                let made = self.step(making).await?;
+                // The other end stays until this one is gone.
+                if sender.send((*number, made)).await.is_err() {
+                    break;
+                }
+            }
+            self.step(ready(finish(verifier))).await
+        };
+        let sending = stream::poll_fn(move |context| receiver.poll_recv(context))
+            .map(|(number, body)| self.step(self.store.send_part(upload, number, body)))
+            .buffer_unordered(SENDS_IN_FLIGHT)
+            .collect::<Vec<_>>();
+        let (made, receipts) = futures_util::join!(making, sending);
+        made?;
+        receipts.into_iter().collect()
+    }
+
+    /// A part that is put together in a temporary object.
+    async fn join(
+        &self,
+        upload: &Upload,
+        number: u32,
+        join: &Join,
+    ) -> Result<PartReceipt, Stopped> {
+        let got: u64 = join.upload.gets().iter().map(ByteRange::length).sum();
+        let kib = got
+            .saturating_add(join.upload.output_bytes())
+            .div_ceil(1024);
+        let kib = u32::try_from(kib)
+            .unwrap_or(u32::MAX)
+            .min(JOIN_KIB_IN_FLIGHT);
+        let object = self.step(ready(self.temporary(upload, number))).await?;
+        let temporary = self.step(self.store.begin(&object)).await?;
+        let begun = Begun::Upload(temporary.clone());
+        self.note(begun.clone());
+        let source = &self.source.object;
+        let copying = self.step(self.store.copy_part(&temporary, 1, source, join.copied));
+        let sending = async {
+            // The semaphore is never closed.
+            let _permit = self.joining.acquire_many(kib).await;
+            let gets = join.upload.gets().to_vec();
+            let body = self.step(self.checked_body(&join.upload, gets)).await?;
+            self.step(self.store.send_part(&temporary, 2, body)).await
+        };
+        let (copied, sent) = futures_util::join!(copying, sending);
+        let parts = [copied?, sent?];
+        let written = self.step(self.store.complete(&temporary, &parts)).await?;
+        let done = Begun::Temporary(object.clone(), written.clone());
+        self.note(done.clone());
+        self.forget(&begun);
+        let source = SourceObject {
+            bucket: object.bucket.clone(),
+            key: object.key.clone(),
+            version_id: written.version_id.clone(),
+            etag: written.etag.clone(),
+            size: join.length(),
+        };
+        let whole = ByteRange::new(0, join.length());
+        let copying = self.store.copy_part(upload, number, &source, whole);
+        let receipt = self.step(copying).await?;
+        self.end(done).await;
+        Ok(receipt)
+    }
+
+    /// The temporary object of a part; no other attempt has the same.
+    fn temporary(&self, upload: &Upload, number: u32) -> Result<NewObject, RevisionError> {
+        let name = format!("{}/{number}", upload.upload_id);
+        let key = self.workplace.temporary.key(&name).map_err(|error| {
+            RevisionError::Service(ServiceError {
+                operation: "CreateMultipartUpload",
+                resource: self.workplace.temporary.to_string(),
+                kind: Kind::Refused,
+                code: None,
+                message: error.to_string(),
+            })
+        })?;
+        Ok(NewObject {
+            region: self.workplace.region.clone(),
+            bucket: self.workplace.temporary.bucket.clone(),
+            key,
+            metadata: Default::default(),
+            content_type: "application/octet-stream",
+            replace: true,
+            is_revision: false,
+        })
+    }
+
+    fn verifier(&self, passing: Vec<ByteRange>) -> Option<Verifier<'_>> {
+        match self.check {
+            Check::Passing(verifier) => Some(verifier.over(passing)),
+            Check::Nothing | Check::Everything(_) => None,
+        }
+    }
+
+    /// `verify: full`: one pass over the source, beside everything else.
+    async fn verify_everything(&self) -> Result<(), Stopped> {
+        let Check::Everything(verifier) = self.check else {
+            return Ok(());
+        };
+        let whole = ByteRange::new(0, self.source.object.size);
+        let mut verifier = Some(verifier.over(vec![whole]));
+        let mut windows = stream::iter(self.source.windows())
+            .map(|window| async move {
+                Ok::<_, ServiceError>((window, self.source.read(window).await?))
+            })
+            .buffered(READS_IN_FLIGHT);
+        while let Some(window) = windows.next().await {
+            let (window, bytes) = self.step(ready(window)).await?;
+            let verifying = verify(&mut verifier, window.start, &bytes);
+            self.step(verifying).await?;
+        }
+        self.step(ready(finish(verifier))).await
+    }
+
+    /// The body of one upload, and what passes for it verified.
+    async fn checked_body(
+        &self,
+        upload: &parts::Upload,
+        passing: Vec<ByteRange>,
+    ) -> Result<Bytes, RevisionError> {
+        let mut verifier = self.verifier(passing);
+        let mut reads = stream::iter(upload.gets())
+            .map(|range| self.source.read(*range))
+            .buffered(READS_IN_FLIGHT);
+        let body = self.assemble(upload, &mut reads, &mut verifier).await?;
+        finish(verifier)?;
+        Ok(body)
+    }
+
+    /// Puts a body together out of reads, which come in the order of its gets.
+    async fn assemble(
+        &self,
+        upload: &parts::Upload,
+        reads: &mut (impl Stream<Item = Result<Bytes, ServiceError>> + Unpin),
+        verifier: &mut Option<Verifier<'_>>,
+    ) -> Result<Bytes, RevisionError> {
+        let mut assembler = Assembler::new(self.plan, upload);
+        for range in upload.gets() {
+            let Some(bytes) = reads.next().await else {
+                break;
+            };
+            let bytes = bytes?;
+            verify(verifier, range.start, &bytes).await?;
+            assembler.feed(range.start, &bytes)?;
+        }
+        Ok(assembler.finish()?.into())
+    }
+
+    /// Awaits what can fail, unless the transfer has failed already.
+    async fn step<T, E: Into<RevisionError>>(
+        &self,
+        step: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Stopped> {
+        if self.failure().is_some() {
+            return Err(Stopped);
+        }
+        step.await.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Notes a failure; what follows from the first one is not told.
+    fn fail(&self, error: RevisionError) -> Stopped {
+        self.failure().get_or_insert(error);
+        Stopped
+    }
+
+    fn failure(&self) -> std::sync::MutexGuard<'_, Option<RevisionError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begun(&self) -> std::sync::MutexGuard<'_, Vec<Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, begun: Begun) {
+        self.begun().push(begun);
+    }
+
+    fn forget(&self, ended: &Begun) {
+        self.begun().retain(|begun| begun != ended);
+    }
+
+    /// Ends what must not stay; the lifecycle rules take what cannot be ended now.
+    async fn end(&self, begun: Begun) {
+        let ended = match &begun {
+            Begun::Upload(upload) if upload.object == *self.object => {
+                self.store.abort(upload).await
+            }
+            Begun::Upload(upload) => self.undo(upload).await,
+            Begun::Temporary(object, written) => self.store.delete(object, written).await,
+        };
+        if let Err(error) = ended {
+            tracing::warn!("what was begun for a revision stays: {error}");
+        }
+        self.forget(&begun);
+    }
+
+    /// Ends the upload of a temporary object, or what S3 made of it if its completion was given up while it
+    /// was on its way.
+    async fn undo(&self, upload: &Upload) -> Result<(), ServiceError> {
+        let object = &upload.object;
+        let aborted = self.store.abort(upload).await;
+        match self
+            .store
+            .head(&object.bucket, &object.key, None, None)
+            .await
+        {
+            Ok(head) => {
+                let written = WrittenObject {
+                    etag: head.etag,
+                    version_id: head.version_id,
+                };
+                self.store.delete(object, &written).await
+            }
+            // Without the right to list the bucket, S3 says so of a key that is not there.
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::AccessDenied) => aborted,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends all that was begun and is not ended.
+    async fn clean(&self) {
+        let left = std::mem::take(&mut *self.begun());
+        stream::iter(left)
+            .for_each_concurrent(COPIES_IN_FLIGHT, |begun| self.end(begun))
+            .await;
+    }
+}
+
+fn finish(verifier: Option<Verifier<'_>>) -> Result<(), RevisionError> {
+    if let Some(verifier) = verifier {
+        verifier.finish()?;
+    }
+    Ok(())
+}
+
+/// Verifies a piece at a time, so that requests go on meanwhile.
+async fn verify(
+    verifier: &mut Option<Verifier<'_>>,
+    start: u64,
+    bytes: &[u8],
+) -> Result<(), RevisionError> {
+    let Some(verifier) = verifier else {
+        return Ok(());
+    };
+    let mut at = start;
+    for piece in bytes.chunks(VERIFIED_AT_ONCE) {
+        verifier.feed(at, piece)?;
+        at = at.saturating_add(piece.len() as u64);
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
