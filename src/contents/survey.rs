@@ -3,7 +3,7 @@
 //! Owns the counting and the shape of the two tops (of the archive beside the root, of what is under
 //! the root), from which wrapper folders are told. Decides nothing about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use globset::GlobSet;
 
@@ -412,5 +412,46 @@ impl Candidates {
             !(folder == Some(&true) || matches(path))
         });
         (bytes_left > 0).then(|| before.saturating_sub(self.entries.len()))
+    }
+
+    /// Takes out symbolic links that a later one of the same name replaces: unpackers leave the last one, and
+    /// unzip complains of the others. Answers how many, and what to say of it.
+    pub fn drop_replaced_links(
+        &mut self,
+        entries: &dyn Entries,
+        peculiar: &[u32],
+    ) -> Option<(usize, Finding)> {
+        let mut peculiar = peculiar.iter().copied().peekable();
+        let mut last: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut replaced = HashSet::new();
+        let mut first = None;
+        for kept in &self.entries {
+            while peculiar.next_if(|index| *index < kept.index).is_some() {}
+            if peculiar.next_if_eq(&kept.index).is_none() {
+                continue;
+            }
+            let entry = entries.entry(kept.index);
+            let Some(entry) = entry.filter(|entry| entry.kind == EntryKind::Symlink) else {
+                continue;
+            };
+            let name = kept.name(&entry);
+            if let Some(earlier) = last.insert(name.to_vec(), kept.index) {
+                replaced.insert(earlier);
+                first.get_or_insert_with(|| shown(name));
+            }
+        }
+        let first = first?;
+        self.entries.retain(|kept| !replaced.contains(&kept.index));
+        let count = replaced.len();
+        let tally = Tally { first, count };
+        let finding = Finding::warn(
+            "entry-repeated",
+            format!(
+                "{} is a symbolic link that comes more than once; the last one is what gets unpacked",
+                tally.subject()
+            ),
+            "archive each file once",
+        );
+        Some((count, finding.in_file(tally.first)))
     }
 }
