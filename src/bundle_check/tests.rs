@@ -979,6 +979,13 @@ fn ok_of_a_symbolic_link_twice_the_last_one_is_kept() {
         .link("x", "a")
         .link("x", "a");
     assert_eq!(three.contents().entries.len(), 2);
+    // As GNU tar writes it where it is told of one link twice.
+    let itself = three.with("./x", |entry| {
+        entry.kind = EntryKind::HardLink;
+        entry.link_target = Some(b"x");
+    });
+    assert_eq!(itself.check(ALL), ["entry-repeated"]);
+    assert_eq!(itself.contents().entries.len(), 2);
     let mixed = Archive::of(&[]).link("x", "a").with("x", |_| ());
     assert_eq!(mixed.check(ALL), ["entry-two-kinds"]);
 }

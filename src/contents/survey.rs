@@ -415,7 +415,8 @@ impl Candidates {
     }
 
     /// Takes out symbolic links that a later one of the same name replaces: unpackers leave the last one, and
-    /// unzip complains of the others. Answers how many, and what to say of it.
+    /// unzip complains of the others. Also hard links to themselves, as which GNU tar writes a link that it
+    /// is told to archive twice. Answers how many, and what to say of it.
     pub fn drop_replaced_links(
         &mut self,
         entries: &dyn Entries,
@@ -430,11 +431,21 @@ impl Candidates {
             if peculiar.next_if_eq(&kept.index).is_none() {
                 continue;
             }
-            let entry = entries.entry(kept.index);
-            let Some(entry) = entry.filter(|entry| entry.kind == EntryKind::Symlink) else {
+            let Some(entry) = entries.entry(kept.index) else {
                 continue;
             };
             let name = kept.name(&entry);
+            if entry.kind == EntryKind::HardLink {
+                let target = entry.link_target.unwrap_or_default();
+                if last.contains_key(name) && parts(target).eq(parts(entry.name)) {
+                    replaced.insert(kept.index);
+                    first.get_or_insert_with(|| shown(name));
+                }
+                continue;
+            }
+            if entry.kind != EntryKind::Symlink {
+                continue;
+            }
             if let Some(earlier) = last.insert(name.to_vec(), kept.index) {
                 replaced.insert(earlier);
                 first.get_or_insert_with(|| shown(name));
@@ -454,4 +465,10 @@ impl Candidates {
         );
         Some((count, finding.in_file(tally.first)))
     }
+}
+
+/// The parts of a name that count.
+fn parts(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = name.split(|&byte| byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".")
 }
