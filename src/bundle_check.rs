@@ -18,6 +18,7 @@ use crate::finding::Finding;
 mod bundle;
 mod hash;
 mod install;
+mod links;
 mod options;
 mod permissions;
 mod report;
@@ -99,7 +100,9 @@ pub fn check(
                 None => unpack::check_appspec_entry(bundle, &mut findings),
                 Some(server) => {
                     let mut near = Near::new();
-                    let items = install::items(bundle, server, known, &mut near, &mut findings);
+                    let mut items = install::items(bundle, server, known, &mut near, &mut findings);
+                    let links = links::Links::follow(bundle, known);
+                    links.append(bundle, &mut items);
                     let installed = install::InstalledFolders::new(&items);
                     unpack::check_entries(
                         bundle,
@@ -107,8 +110,8 @@ pub fn check(
                         |path| installed.hold(path),
                         &mut findings,
                     );
-                    install::check_collisions(bundle, &items, &mut findings);
-                    permissions::check_permissions(bundle, server, &items, &mut findings);
+                    install::check_collisions(bundle, &items, &links, &mut findings);
+                    permissions::check_permissions(bundle, server, &items, &links, &mut findings);
                     scripts::check_scripts(bundle, server, known, &mut near, &mut findings);
                     options::check_windows_names(bundle, server, &mut findings);
                 }

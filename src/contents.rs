@@ -33,6 +33,7 @@
 //! | a compression method other than stored and deflated | refused: content is copied as it is | `entry-compression-unsupported` |
 //! | ciphertext | refused | `entry-encrypted` |
 //! | one file twice | kept, warned of: the last one stays | `entry-repeated` |
+//! | one symbolic link twice | repaired: the earlier is left out | `entry-repeated` |
 //! | one name as two kinds, a name below a file or a link | refused | `entry-two-kinds`, `entry-below-file`, `entry-through-link` |
 
 use globset::GlobSet;
@@ -187,6 +188,8 @@ pub struct Counts {
     pub excluded: usize,
     /// `__MACOSX` and `.DS_Store` beside the one top folder.
     pub finder: usize,
+    /// Symbolic links whose name a later one has too.
+    pub replaced: usize,
 }
 
 /// The AppSpec among the kept entries.
@@ -271,6 +274,11 @@ pub fn choose_contents(
     counts.excluded = candidates
         .exclude(entries, choice.exclude)
         .ok_or_else(|| vec![too_deep()])?;
+    let replaced = candidates.drop_replaced_links(entries, &survey.peculiar);
+    warnings.extend(replaced.map(|(count, finding)| {
+        counts.replaced = count;
+        finding
+    }));
     counts.kept = candidates.len();
     let (appspec, renamed) = find_appspec(
         entries,

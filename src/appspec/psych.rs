@@ -503,6 +503,20 @@ impl Value {
         }
     }
 
+    /// A list of texts as Ruby's `File.join` takes it, one below the other.
+    pub fn joined(&self) -> Option<String> {
+        let Ruby::List(items) = &self.ruby else {
+            return None;
+        };
+        let texts: Option<Vec<&str>> = items
+            .iter()
+            .map(|item| item.text().filter(|text| !text.contains('\0')))
+            .collect();
+        texts
+            .filter(|texts| !texts.is_empty())
+            .map(|texts| texts.join("/"))
+    }
+
     /// What it is, for messages.
     pub fn kind(&self) -> &'static str {
         match self.ruby {

@@ -268,11 +268,14 @@ fn files(value: Option<&Value>, report: &mut Report<'_>) -> Vec<FileMapping> {
             continue;
         }
         report.unknown_keys(item, &FILE_KEYS, "an item of `files`");
-        let source = file_path(item, "source", "files-source-invalid", report);
+        let source = match item.get("source").and_then(Value::joined) {
+            Some(joined) => Some(joined),
+            None => file_path(item, "source", "files-source-invalid", report).map(str::to_owned),
+        };
         let destination = file_path(item, "destination", "files-destination-invalid", report);
         if let (Some(source), Some(destination)) = (source, destination) {
             files.push(FileMapping {
-                source: source.to_owned(),
+                source,
                 destination: destination.to_owned(),
                 place: item.place,
             });

@@ -363,6 +363,27 @@ fn err_tabs_and_directives_are_judged_by_yaml_1_1() {
 }
 
 #[test]
+fn ok_a_source_may_be_a_list_of_texts() {
+    for (source, joined) in [("[dist, bin]", "dist/bin"), ("[dist]", "dist")] {
+        let (server, _) = accepted(&format!(
+            "files: [{{source: {source}, destination: /srv}}]\n"
+        ));
+        assert_eq!(server.files[0].source, joined);
+    }
+    for source in ["[]", "[1]", "[dist, [bin]]", "[~]", "['', \"\\0\"]"] {
+        let text =
+            format!("version: 0.0\nos: linux\nfiles: [{{source: {source}, destination: /srv}}]\n");
+        assert_eq!(
+            read(&text).unwrap_err()[0].code,
+            "files-source-invalid",
+            "{source}"
+        );
+    }
+    let text = "version: 0.0\nos: linux\nfiles: [{source: a, destination: [/srv, b]}]\n";
+    assert_eq!(read(text).unwrap_err()[0].code, "files-destination-invalid");
+}
+
+#[test]
 fn ok_the_non_specific_tag_leaves_a_scalar_plain() {
     assert_eq!(ruby("! '0.0'"), Ok(Ruby::Float(0.0, "0.0".to_owned())));
     assert_eq!(ruby("!!int '7'"), Ok(int(7, "7")));

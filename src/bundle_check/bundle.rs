@@ -79,6 +79,8 @@ pub(super) struct Row<'a> {
     /// Its own name, the last component.
     pub name: &'a [u8],
     pub is_directory: bool,
+    /// Whether it is a symbolic link.
+    pub is_link: bool,
     /// The row of the folder that it lies in, which comes before it; `None` at the top.
     pub folder: Option<u32>,
 }
@@ -148,7 +150,15 @@ impl<'a> Bundle<'a> {
             while peculiar.next_if(|index| *index < kept.index).is_some() {}
             if peculiar.next_if_eq(&kept.index).is_some() {
                 bundle.peculiar.push(position);
-                kind = entries.entry(kept.index).map_or(kind, |entry| entry.kind);
+                let entry = entries.entry(kept.index);
+                kind = entry.as_ref().map_or(kind, |entry| entry.kind);
+                let target = entry.and_then(|entry| entry.link_target);
+                // A hard link to a symbolic link is one more name of that.
+                if kind == EntryKind::HardLink
+                    && target.is_some_and(|target| bundle.is_link(target))
+                {
+                    kind = EntryKind::Symlink;
+                }
             }
             let folder = bundle.enter_folders(&mut trail, path);
             let name_at = trail.name_at();
@@ -262,6 +272,7 @@ impl<'a> Bundle<'a> {
             path,
             name: path.get(spot.name_at as usize..).unwrap_or_default(),
             is_directory: spot.kind == EntryKind::Directory,
+            is_link: spot.kind == EntryKind::Symlink,
             folder: (spot.folder != TOP).then_some(spot.folder),
         })
     }
@@ -274,6 +285,11 @@ impl<'a> Bundle<'a> {
     /// The row of a path, no link followed.
     pub(super) fn row_of(&self, path: &[u8]) -> Option<u32> {
         self.spots.row_of(path)
+    }
+
+    /// What stands in a row.
+    pub(super) fn kind_at(&self, row: u32) -> Option<EntryKind> {
+        self.spots.row(row).map(|(_, spot)| spot.kind)
     }
 
     /// Whether the path itself, no link followed, is there: a directory or something else.
@@ -381,26 +397,51 @@ impl<'a> Bundle<'a> {
 
     /// The kept position that a hard link's target names; targets are names in the archive.
     pub(super) fn hard_link_target(&self, target: &[u8]) -> Option<u32> {
+        let spot = self.hard_link_spot(target)?;
+        let is_linkable = matches!(
+            spot.kind,
+            EntryKind::File | EntryKind::HardLink | EntryKind::Symlink
+        );
+        is_linkable.then_some(spot.kept)
+    }
+
+    fn is_link(&self, target: &[u8]) -> bool {
+        self.hard_link_spot(target)
+            .is_some_and(|spot| spot.kind == EntryKind::Symlink)
+    }
+
+    fn hard_link_spot(&self, target: &[u8]) -> Option<&Spot> {
         let parts: Vec<&[u8]> = target
             .split(|&byte| byte == b'/')
             .filter(|part| !part.is_empty() && *part != b".")
             .collect();
         let path = parts.join(&b'/');
         let path = path.strip_prefix(self.contents.root.as_bytes())?;
-        let spot = self.spots.get(path)?;
-        matches!(spot.kind, EntryKind::File | EntryKind::HardLink).then_some(spot.kept)
+        self.spots.get(path)
     }
 
-    fn target(&self, kept: u32, known: &Known) -> Target<'a> {
-        let index = self
-            .contents
-            .entries
-            .get(kept as usize)
-            .map_or(0, |kept| kept.index);
-        let from_header = self
-            .entries
-            .entry(index)
-            .and_then(|entry| entry.link_target);
+    fn target(&self, mut kept: u32, known: &Known) -> Target<'a> {
+        let mut index = 0;
+        let mut from_header = None;
+        for _ in 0..LINKS_FOLLOWED_MAX {
+            index = self
+                .contents
+                .entries
+                .get(kept as usize)
+                .map_or(0, |kept| kept.index);
+            let entry = self.entries.entry(index);
+            let is_hard_link = entry
+                .as_ref()
+                .is_some_and(|entry| entry.kind == EntryKind::HardLink);
+            from_header = entry.and_then(|entry| entry.link_target);
+            match from_header.filter(|_| is_hard_link) {
+                None => break,
+                Some(name) => match self.hard_link_target(name) {
+                    Some(target) if target < kept => kept = target,
+                    _ => break,
+                },
+            }
+        }
         match (from_header, known.get(&index)) {
             (Some(target), _) => Target::Is(std::borrow::Cow::Borrowed(target)),
             (None, Some(target)) => Target::Is(std::borrow::Cow::Owned(target.clone())),

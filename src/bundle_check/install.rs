@@ -10,10 +10,11 @@ use std::ops::Range;
 use super::Near;
 use super::bundle::{Bundle, Found, Known};
 use super::hash::NameTable;
+use super::links::Links;
 use super::report::Findings;
 use super::walk::Marks;
 use crate::appspec::{FileMapping, OperatingSystem, Server};
-use crate::contents::shown;
+use crate::contents::{COMPONENT_BYTES_MAX, shown};
 use crate::finding::Finding;
 
 /// Comparisons of paths before the AppSpec counts as too much to judge.
@@ -34,6 +35,8 @@ pub(super) struct Item<'s> {
     pub is_directory: bool,
     /// On the instance: the directory that is filled, or the file that is written.
     pub target: String,
+    /// The item that copies the link which leads here.
+    pub within: Option<usize>,
 }
 
 /// The items that can be judged; faults of single items go to `findings`.
@@ -119,6 +122,7 @@ fn item<'s>(
         source,
         is_directory,
         target,
+        within: None,
     })
 }
 
@@ -149,6 +153,21 @@ fn destination(
                 format!(
                     "destination has {} bytes, Linux takes paths of {DESTINATION_BYTES_MAX}",
                     written.len()
+                ),
+                "write a shorter path",
+            ),
+        );
+        return None;
+    }
+    let normal = normalised(written, os);
+    let longest = normal.split('/').map(str::len).max().unwrap_or_default();
+    if os == OperatingSystem::Linux && longest > COMPONENT_BYTES_MAX {
+        findings.at(
+            mapping.place,
+            Finding::refuse(
+                "files-destination-invalid",
+                format!(
+                    "destination has a component of {longest} bytes, Linux takes names of {COMPONENT_BYTES_MAX}"
                 ),
                 "write a shorter path",
             ),
@@ -189,7 +208,7 @@ fn destination(
             ),
         );
     }
-    Some(normalised(written, os))
+    Some(normal)
 }
 
 /// The path to follow: Linux resolves `..` after links and only below folders that are there, Windows before
@@ -284,14 +303,18 @@ pub(super) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 pub(super) fn check_collisions(
     bundle: &Bundle<'_>,
     items: &[Item<'_>],
+    links: &Links,
     findings: &mut Findings<'_>,
 ) {
-    let related = related(items);
-    if !related.contains(&true) {
+    // What lies behind links meets others only where what holds the links does.
+    let declared = items.iter().take_while(|item| item.within.is_none());
+    let declared = items.get(..declared.count()).unwrap_or_default();
+    if !related(declared).contains(&true) {
         return;
     }
+    let related = related(items);
     let mut made = Destinations::with_capacity(bundle.row_count());
-    if made.fill(bundle, items, &related).is_none() {
+    if made.fill(bundle, items, links, &related).is_none() {
         findings.add(too_much());
         return;
     }
@@ -378,7 +401,13 @@ impl<'a> Destinations<'a> {
 
     /// Enters what the related items make: their destinations with the folders above, then their contents.
     /// Nothing is answered where that is too much.
-    fn fill(&mut self, bundle: &Bundle<'a>, items: &'a [Item<'_>], related: &[bool]) -> Option<()> {
+    fn fill(
+        &mut self,
+        bundle: &Bundle<'a>,
+        items: &'a [Item<'_>],
+        links: &Links,
+        related: &[bool],
+    ) -> Option<()> {
         let mut sources = Vec::new();
         for (number, (item, _)) in (0_u32..).zip(items.iter().zip(related)).filter(is_related) {
             let target = self.make_target(item, number)?;
@@ -396,9 +425,13 @@ impl<'a> Destinations<'a> {
                 .folder
                 .map_or(Some(&top), |at| stretches.get(at as usize));
             let begin = copies.len();
+            let Some(is_directory) = links.is_directory(number, &row) else {
+                stretches.push(begin..begin);
+                continue;
+            };
             for at in folder.cloned().unwrap_or_default() {
                 let (item, target) = copies.get(at).copied()?;
-                let node = self.make(target, row.name, item, row.is_directory)?;
+                let node = self.make(target, row.name, item, is_directory)?;
                 if row.is_directory {
                     copies.push((item, node));
                 }
@@ -502,12 +535,17 @@ impl<'i> InstalledFolders<'i> {
 }
 
 /// Whether `Install` copies a file to `path`, or makes a directory there; `None` for neither.
-pub(super) fn made(bundle: &Bundle<'_>, items: &[Item<'_>], path: &str) -> Option<bool> {
+pub(super) fn made(
+    bundle: &Bundle<'_>,
+    items: &[Item<'_>],
+    links: &Links,
+    path: &str,
+) -> Option<bool> {
     items.iter().find_map(|item| {
         if !item.is_directory {
             return (item.target == path).then_some(false);
         }
         let rest = below(path, &item.target)?;
-        bundle.is_directory(join(&item.source, rest).as_bytes())
+        links.made(bundle, join(&item.source, rest).as_bytes())
     })
 }

@@ -9,6 +9,7 @@ use super::bundle::{Bundle, Row};
 use super::install::{
     COMPARISONS_MAX, Item, TooMuch, ancestors, below, join, made, normalised, spend, too_much,
 };
+use super::links::Links;
 use super::report::Findings;
 use super::scripts::{SHELL_CHARACTERS, WORD_ENDS};
 use super::walk::Marks;
@@ -22,6 +23,7 @@ pub(super) fn check_permissions(
     bundle: &Bundle<'_>,
     server: &Server,
     items: &[Item<'_>],
+    links: &Links,
     findings: &mut Findings<'_>,
 ) {
     let mut folders: Vec<Folder<'_>> = Vec::new();
@@ -33,7 +35,7 @@ pub(super) fn check_permissions(
             return;
         }
         let object = normalised(&permission.object, server.os);
-        if made(bundle, items, &object) == Some(false) {
+        if made(bundle, items, links, &object) == Some(false) {
             if permission.files {
                 check_on_file(permission, &object, findings);
                 files.entry(object).or_default().push(permission);
@@ -42,7 +44,9 @@ pub(super) fn check_permissions(
         }
         let touches = items.iter().any(|item| {
             below(&item.target, &object).is_some()
-                || (item.is_directory && made(bundle, items, &object).is_some())
+                || (item.is_directory
+                    && below(&object, &item.target)
+                        .is_some_and(|rest| links.may_hold(bundle, &join(&item.source, rest))))
         });
         if touches {
             folders.push(Folder {
@@ -88,7 +92,7 @@ pub(super) fn check_permissions(
     }
     if overlap(&folders, &by_object) || folders.iter().any(|folder| folder.looks_at_paths()) {
         let mut meetings = Meetings::new(items, &folders, &by_object, budget);
-        if meetings.visit_all(bundle).is_err() {
+        if meetings.visit_all(bundle, links).is_err() {
             findings.add(too_much());
         }
         for (number, path) in &meetings.unsafe_paths {
@@ -263,7 +267,7 @@ impl<'f, 'p> Meetings<'f, 'p> {
     }
 
     /// Looks at everything that `Install` makes.
-    fn visit_all(&mut self, bundle: &Bundle<'_>) -> Result<(), TooMuch> {
+    fn visit_all(&mut self, bundle: &Bundle<'_>, links: &Links) -> Result<(), TooMuch> {
         // Folders of the bundle that become an object: the item of `files`, and that of `permissions`.
         let mut objects: Vec<(String, (usize, usize))> = Vec::new();
         for (number, item) in self.items.iter().enumerate() {
@@ -307,7 +311,9 @@ impl<'f, 'p> Meetings<'f, 'p> {
                 around
             };
             within.push(state);
-            self.visit(around, &row)?;
+            if let Some(is_directory) = links.is_directory(number, &row) {
+                self.visit(around, &row, is_directory)?;
+            }
         }
         Ok(())
     }
@@ -436,12 +442,12 @@ impl<'f, 'p> Meetings<'f, 'p> {
         Ok(())
     }
 
-    fn visit(&mut self, at: usize, row: &Row<'_>) -> Result<(), TooMuch> {
+    fn visit(&mut self, at: usize, row: &Row<'_>, is_directory: bool) -> Result<(), TooMuch> {
         let Some(state) = self.states.get_mut(at) else {
             return Ok(());
         };
         let [files, directories] = &mut state.is_settled;
-        let is_settled = if row.is_directory { directories } else { files };
+        let is_settled = if is_directory { directories } else { files };
         if *is_settled {
             return Ok(());
         }
@@ -457,7 +463,7 @@ impl<'f, 'p> Meetings<'f, 'p> {
             };
             let is_met = |number: &usize, is_here: bool| {
                 folders.get(*number).is_some_and(|folder| {
-                    folder.sets(row.is_directory) && (!is_here || folder.names.take(name))
+                    folder.sets(is_directory) && (!is_here || folder.names.take(name))
                 })
             };
             let above = cover.above.iter().filter(|number| is_met(number, false));
@@ -473,7 +479,7 @@ impl<'f, 'p> Meetings<'f, 'p> {
                 let rest = String::from_utf8_lossy(rest);
                 format!("{}/{rest}", item.target.trim_end_matches('/'))
             };
-            self.note(&met, row.is_directory, target);
+            self.note(&met, is_directory, target);
         }
         self.met = met;
         if let Some(state) = self.states.get_mut(at) {

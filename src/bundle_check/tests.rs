@@ -815,3 +815,173 @@ proptest! {
         }
     }
 }
+
+/// `releases/1` behind `current`, and a file beside.
+fn releases<'a>() -> Archive<'a> {
+    Archive::of(&["releases/1/run.sh", "releases/1/bin/tool", "extra.txt"])
+        .link("current", "releases/1")
+}
+
+/// As in a zip, where a link's target is its content, and is not read.
+fn unread<'a>(name: &'a str, target: &str) -> impl FnOnce(Archive<'a>) -> Archive<'a> {
+    let size = target.len() as u64;
+    move |archive| {
+        archive.with(name, |entry| {
+            entry.kind = EntryKind::Symlink;
+            entry.size = size;
+        })
+    }
+}
+
+#[test]
+fn ok_a_link_to_a_folder_is_a_directory_to_the_agent() {
+    let beside = "files: [{source: /, destination: /srv/app}, {source: extra.txt, destination: /srv/app/current}]\n";
+    let with_pattern =
+        format!("{ALL}permissions: [{{object: /srv/app/current, pattern: '*.sh', mode: 755}}]\n");
+    for rest in [beside, &with_pattern] {
+        assert_eq!(releases().check(rest), ["link-to-directory"], "{rest}");
+        let read =
+            unread("current", "releases/1")(Archive::of(&["releases/1/run.sh", "extra.txt"]));
+        assert!(read.check(rest).is_empty(), "{rest}");
+        let below = format!("{ALL}permissions: [{{object: /srv/app/current/x, mode: 755}}]\n");
+        assert!(read.check(&below).is_empty());
+        let outside = Archive::of(&["extra.txt"]).link("current", "/srv/other");
+        assert_eq!(outside.check(rest), ["link-outside"], "{rest}");
+    }
+    // A link to a file, or to nothing, is a file.
+    let to_file = Archive::of(&["run.sh", "extra.txt"]).link("current", "run.sh");
+    assert_eq!(to_file.check(beside), ["files-same-destination"]);
+    assert_eq!(to_file.check(&with_pattern), ["permission-pattern-on-file"]);
+}
+
+#[test]
+fn err_what_lies_behind_a_link_to_a_folder_is_installed_there() {
+    let both = |one: &str, other: &str| {
+        format!(
+            "{ALL}permissions: [{{object: {one}, mode: 755}}, {{object: {other}, mode: 755}}]\n"
+        )
+    };
+    let refused = |archive: &Archive<'_>, rest: &str| {
+        let codes = archive.check(rest);
+        codes
+            .into_iter()
+            .find(|code| codes::find(code).unwrap().severity == Severity::Refuse)
+    };
+    let archive = releases();
+    for (one, other) in [
+        ("/srv/app/current/run.sh", "/srv/app/current"),
+        ("/srv/app/current", "/srv/app/current/bin"),
+        ("/srv/app", "/srv/app/current/bin/tool"),
+    ] {
+        assert_eq!(
+            refused(&archive, &both(one, other)).as_deref(),
+            Some("permission-twice"),
+            "{one}"
+        );
+    }
+    assert_eq!(
+        refused(&archive, &both("/srv/app/current", "/srv/app/releases")),
+        None
+    );
+    // Two files meet behind the link.
+    let again = "files: [{source: /, destination: /srv/app}, {source: releases/1/run.sh, destination: /srv/app/current}]\n";
+    assert_eq!(
+        refused(&archive, again).as_deref(),
+        Some("files-same-destination")
+    );
+    // A link behind a link.
+    let nested = Archive::of(&["a/x.sh", "b/y", "x.sh"])
+        .link("b/to-a", "../a")
+        .link("to-b", "b");
+    let deep =
+        "files: [{source: /, destination: /srv}, {source: x.sh, destination: /srv/to-b/to-a}]\n";
+    assert_eq!(
+        refused(&nested, deep).as_deref(),
+        Some("files-same-destination")
+    );
+}
+
+#[test]
+fn ok_links_in_circles_and_by_the_thousand_end() {
+    let circles = Archive::of(&["a/x", "b/y"])
+        .link("a/to-b", "../b")
+        .link("b/to-a", "../a");
+    let codes = circles.check(&format!(
+        "{ALL}permissions: [{{object: /srv/app/a/to-b, mode: 755}}]\n"
+    ));
+    assert_eq!(codes, ["link-to-directory"]);
+    let names: Vec<String> = (0..20_000).map(|number| format!("l{number}")).collect();
+    let mut many = Archive::of(&["d/x"]);
+    for name in &names {
+        many = many.link(name, "d");
+    }
+    assert_eq!(many.check(ALL), ["link-to-directory"]);
+}
+
+#[test]
+fn ok_a_hard_link_to_a_symbolic_link_is_one_more_of_it() {
+    let hard = |archive: Archive<'static>, name, target: &'static str| {
+        archive.with(name, |entry| {
+            entry.kind = EntryKind::HardLink;
+            entry.link_target = Some(target.as_bytes());
+        })
+    };
+    let archive = hard(
+        Archive::of(&["bin/run"]).link("bin/one", "run"),
+        "bin/two",
+        "bin/one",
+    );
+    let archive = hard(archive, "bin/three", "bin/two");
+    assert!(archive.check(ALL).is_empty());
+    assert_eq!(archive.find("bin/three"), archive.find("bin/run"));
+    assert!(
+        archive
+            .check(&hook("AfterInstall", "bin/two"))
+            .iter()
+            .all(|code| code != "hook-script-missing")
+    );
+    // Only of one that comes before it.
+    let early = hard(Archive::of(&["bin/run"]), "bin/two", "bin/one").link("bin/one", "run");
+    assert_eq!(early.check(ALL), ["entry-hard-link-outside"]);
+}
+
+#[test]
+fn ok_of_a_symbolic_link_twice_the_last_one_is_kept() {
+    let archive = Archive::of(&["bin/a", "bin/b"])
+        .link("bin/tool", "a")
+        .link("bin/tool", "b");
+    assert_eq!(archive.check(ALL), ["entry-repeated"]);
+    let contents = archive.contents();
+    assert_eq!((contents.entries.len(), contents.counts.replaced), (4, 1));
+    assert_eq!(archive.find("bin/tool"), archive.find("bin/b"));
+    let three = Archive::of(&[])
+        .link("x", "a")
+        .link("x", "a")
+        .link("x", "a");
+    assert_eq!(three.contents().entries.len(), 2);
+    // As GNU tar writes it where it is told of one link twice.
+    let itself = three.with("./x", |entry| {
+        entry.kind = EntryKind::HardLink;
+        entry.link_target = Some(b"x");
+    });
+    assert_eq!(itself.check(ALL), ["entry-repeated"]);
+    assert_eq!(itself.contents().entries.len(), 2);
+    let mixed = Archive::of(&[]).link("x", "a").with("x", |_| ());
+    assert_eq!(mixed.check(ALL), ["entry-two-kinds"]);
+}
+
+#[test]
+fn err_a_destination_component_that_no_file_system_takes() {
+    let at = |name: &str, os: &str| {
+        let appspec = format!(
+            "version: 0.0\nos: {os}\nfiles: [{{source: /, destination: '/srv/{name}/app'}}]\n"
+        );
+        codes(&Archive::of(&["x"]).check_with(&appspec, &Options::default()))
+    };
+    assert_eq!(at(&"x".repeat(256), "linux"), ["files-destination-invalid"]);
+    assert_eq!(at(&"ä".repeat(128), "linux"), ["files-destination-invalid"]);
+    for fine in ["x".repeat(255), format!("{}/..", "x".repeat(256))] {
+        assert!(at(&fine, "linux").is_empty());
+    }
+    assert!(at(&"x".repeat(256), "windows").is_empty());
+}

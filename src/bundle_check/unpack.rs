@@ -250,7 +250,7 @@ fn finding(fault: Fault, tally: &Tally) -> Finding {
         Fault::HardLinkOutside => refuse(
             "entry-hard-link-outside",
             format!(
-                "{entry} is a hard link to `{detail}`, which is no file before it in the bundle"
+                "{entry} is a hard link to `{detail}`, which is no file or symbolic link before it in the bundle"
             ),
             "archive with `--hard-dereference`, or from a folder that holds both names",
         ),

@@ -3,7 +3,7 @@
 //! Owns the counting and the shape of the two tops (of the archive beside the root, of what is under
 //! the root), from which wrapper folders are told. Decides nothing about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use globset::GlobSet;
 
@@ -413,4 +413,62 @@ impl Candidates {
         });
         (bytes_left > 0).then(|| before.saturating_sub(self.entries.len()))
     }
+
+    /// Takes out symbolic links that a later one of the same name replaces: unpackers leave the last one, and
+    /// unzip complains of the others. Also hard links to themselves, as which GNU tar writes a link that it
+    /// is told to archive twice. Answers how many, and what to say of it.
+    pub fn drop_replaced_links(
+        &mut self,
+        entries: &dyn Entries,
+        peculiar: &[u32],
+    ) -> Option<(usize, Finding)> {
+        let mut peculiar = peculiar.iter().copied().peekable();
+        let mut last: HashMap<Vec<u8>, u32> = HashMap::new();
+        let mut replaced = HashSet::new();
+        let mut first = None;
+        for kept in &self.entries {
+            while peculiar.next_if(|index| *index < kept.index).is_some() {}
+            if peculiar.next_if_eq(&kept.index).is_none() {
+                continue;
+            }
+            let Some(entry) = entries.entry(kept.index) else {
+                continue;
+            };
+            let name = kept.name(&entry);
+            if entry.kind == EntryKind::HardLink {
+                let target = entry.link_target.unwrap_or_default();
+                if last.contains_key(name) && parts(target).eq(parts(entry.name)) {
+                    replaced.insert(kept.index);
+                    first.get_or_insert_with(|| shown(name));
+                }
+                continue;
+            }
+            if entry.kind != EntryKind::Symlink {
+                continue;
+            }
+            if let Some(earlier) = last.insert(name.to_vec(), kept.index) {
+                replaced.insert(earlier);
+                first.get_or_insert_with(|| shown(name));
+            }
+        }
+        let first = first?;
+        self.entries.retain(|kept| !replaced.contains(&kept.index));
+        let count = replaced.len();
+        let tally = Tally { first, count };
+        let finding = Finding::warn(
+            "entry-repeated",
+            format!(
+                "{} is a symbolic link that comes more than once; the last one is what gets unpacked",
+                tally.subject()
+            ),
+            "archive each file once",
+        );
+        Some((count, finding.in_file(tally.first)))
+    }
+}
+
+/// The parts of a name that count.
+fn parts(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = name.split(|&byte| byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".")
 }

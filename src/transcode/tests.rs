@@ -275,6 +275,27 @@ fn ok_hard_links_to_what_is_left_out_take_its_content() {
 }
 
 #[test]
+fn ok_a_hard_link_to_a_symbolic_link_is_one_more_of_it() {
+    let samples = [
+        Sample::file("bin/run", "x"),
+        Sample::symlink("bin/one", "run"),
+        Sample::hard_link("bin/two", "bin/one"),
+    ];
+    for format in FORMATS {
+        let found = read(&convert(&samples, format).unwrap(), format);
+        if format == ArchiveFormat::Zip {
+            assert_eq!(found, permissions_only(&as_in_zip(&samples)));
+        } else {
+            assert_eq!(
+                (found[2].kind, &*found[2].link),
+                (EntryKind::HardLink, "bin/one")
+            );
+        }
+        assert_eq!(found.len(), 3);
+    }
+}
+
+#[test]
 fn ok_hard_links_in_a_tar_name_their_targets_anew() {
     let samples = [
         Sample::file("app/a", "x"),

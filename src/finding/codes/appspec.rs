@@ -120,12 +120,13 @@ pub(super) const ROWS: &[Code] = &[
     ),
     refuse(
         "files-source-invalid",
-        "an item of `files` has no `source`, or one that is not text",
+        "an item of `files` has no `source`, or one that is neither text nor a list of texts",
         "write a path of the bundle, in quotes where it looks like a number",
     ),
     refuse(
         "files-destination-invalid",
-        "an item of `files` has no `destination`, or one that is not text, is too long or begins with `~`",
+        "an item of `files` has no `destination`, or one that is not text, is too long (as a whole or \
+         in a component) or begins with `~`",
         "write an absolute path on the instance",
     ),
     refuse(

@@ -165,7 +165,7 @@ pub(super) const ROWS: &[Code] = &[
     ),
     refuse(
         "entry-hard-link-outside",
-        "a hard link's target is no file before it in the bundle",
+        "a hard link's target is no file or symbolic link before it in the bundle",
         "archive with `--hard-dereference`, or from a folder that holds both names",
     ),
     refuse(
@@ -195,7 +195,7 @@ pub(super) const ROWS: &[Code] = &[
     ),
     warn(
         "entry-repeated",
-        "a file comes more than once; the last one is what gets unpacked",
+        "a file or symbolic link comes more than once; the last one is what gets unpacked",
         "archive each file once",
     ),
     warn(
