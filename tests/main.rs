@@ -35,4 +35,6 @@ mod support;
 #[cfg(test)]
 mod template;
 #[cfg(test)]
+mod transcoding;
+#[cfg(test)]
 mod trouble;
