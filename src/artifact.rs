@@ -400,7 +400,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
                             found.insert(*asked, index.read_content(position, &bytes, limit)?);
                         }
                     }
-                    Index::Tar(index) if index.format() == ArchiveFormat::Tar => {
+                    Index::Tar(index) if index.blocks().is_none() => {
                         if let Some(placement) = index.placement(*entry as usize) {
                             let end = placement
                                 .data
@@ -418,6 +418,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
             }
         }
         if let Index::Tar(index) = &*self.index
+            && let Some(blocks) = index.blocks()
             && !missing.is_empty()
         {
             let wanted = missing.iter().filter_map(|(asked, entry)| {
@@ -426,7 +427,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
                 Some((*asked, ByteRange::new(data.start, end)))
             });
             let wanted: Vec<(u32, ByteRange)> = wanted.collect();
-            found.extend(self.inflate(index.blocks(), wanted).await?);
+            found.extend(self.inflate(blocks, wanted).await?);
         }
         Ok(found)
     }
@@ -434,7 +435,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
     /// Ranges of the tar inside a tar.gz, without inflating more of it than there is to be.
     async fn inflate(
         &self,
-        blocks: Option<&BlockMap>,
+        blocks: &Arc<BlockMap>,
         mut wanted: Vec<(u32, ByteRange)>,
     ) -> Result<BTreeMap<u32, Vec<u8>>, ArtifactError> {
         wanted.sort_by_key(|(_, range)| range.start);
@@ -443,8 +444,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
             .map(|(asked, _)| (*asked, Vec::new()))
             .collect();
         let ranges = wanted.iter().map(|(_, range)| *range);
-        let size = self.source.object.size;
-        let mut inflating = GunzipRanges::new(blocks, ranges, size, &self.limits);
+        let mut inflating = GunzipRanges::new(Arc::clone(blocks), ranges, &self.limits);
         for read in inflating.reads() {
             let mut start = read.start;
             while start < read.end && !inflating.is_done() {
@@ -452,7 +452,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
                 start = window.end;
                 let bytes = self.source.read(window).await?;
                 let mut rest: &[u8] = &bytes;
-                while let Some((used, raw)) = inflating.step(blocks, rest)? {
+                while let Some((used, raw)) = inflating.step(rest)? {
                     rest = rest.get(used..).unwrap_or_default();
                     for (asked, range) in &wanted {
                         let from = range.start.max(raw.at);
@@ -522,7 +522,10 @@ pub async fn check_bundle<R: ContentReader>(
     let bytes = match appspec_at {
         Found::File(entry) => match reader.contents(&[entry], bytes_max).await {
             Ok(mut found) => found.remove(&entry),
-            Err(error @ ArtifactError::Service(_)) => return Err(error),
+            Err(
+                error
+                @ (ArtifactError::Service(_) | ArtifactError::Gzip(GzipError::Changed { .. })),
+            ) => return Err(error),
             Err(error) => {
                 unreadable = Some(error.finding().in_file(path));
                 None

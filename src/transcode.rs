@@ -29,7 +29,7 @@
 
 use std::sync::Arc;
 
-use crate::archive::gzip::{GunzipRanges, GzipError};
+use crate::archive::gzip::{BlockMap, GunzipRanges, GzipError};
 use crate::archive::zip::{ZipError, shown};
 use crate::archive::{ArchiveFormat, EntryKind, Index, Limits};
 use crate::contents::KeptEntry;
@@ -60,7 +60,7 @@ use zip_source::ZipSource;
 /// Why a source cannot be transcoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TranscodeError {
-    /// The source's gzip stream.
+    /// The source's gzip stream, which was sound when it was indexed.
     #[error(transparent)]
     Gzip(#[from] GzipError),
     /// An entry of a zip source.
@@ -123,9 +123,44 @@ pub enum TranscodeError {
     /// The compressor failed, which it has no reason to.
     #[error("compression failed")]
     CompressionFailed,
+    /// A thread that worked on it is gone.
+    #[error("transcoding was interrupted")]
+    Interrupted,
+}
+
+/// Whose fault it is that a source cannot be transcoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The archive's: it can never be transcoded.
+    Archive,
+    /// The second reading's: another one may find the bytes that were indexed.
+    Reading,
+    /// Our own, or the process is ending.
+    Ours,
 }
 
 impl TranscodeError {
+    /// Whose fault it is, which tells whether another attempt may succeed.
+    pub fn blame(&self) -> Blame {
+        match self {
+            // All of the stream and all headers of the tar were read once, without fault.
+            Self::Gzip(_) | Self::SourceChanged { .. } | Self::SourceTruncated { .. } => {
+                Blame::Reading
+            }
+            Self::Zip(_)
+            | Self::TooLarge { .. }
+            | Self::SpecialFile { .. }
+            | Self::UnreadableContent { .. }
+            | Self::NameTooLong { .. }
+            | Self::Order(_) => Blame::Archive,
+            Self::ZipToZip
+            | Self::NoSuchEntry { .. }
+            | Self::KeptTwice { .. }
+            | Self::CompressionFailed
+            | Self::Interrupted => Blame::Ours,
+        }
+    }
+
     /// Stable word for what is wrong, as findings carry it.
     pub fn code(&self) -> &'static str {
         match self {
@@ -134,7 +169,8 @@ impl TranscodeError {
             Self::ZipToZip
             | Self::NoSuchEntry { .. }
             | Self::KeptTwice { .. }
-            | Self::CompressionFailed => "internal",
+            | Self::CompressionFailed
+            | Self::Interrupted => "internal",
             Self::TooLarge { .. } => "archive-too-large",
             Self::SpecialFile { .. } => "entry-special-file",
             Self::UnreadableContent { .. } => "entry-compression-unsupported",
@@ -184,8 +220,7 @@ enum Source {
 }
 
 impl Transcoder {
-    /// A transcoding of `kept`, which refer to `index`, into a new archive of format `target`. The source has
-    /// `source_bytes`.
+    /// A transcoding of `kept`, which refer to `index`, into a new archive of format `target`.
     ///
     /// # Errors
     /// For what can be told from the index: kept entries that cannot be written, and pairs of formats that
@@ -194,7 +229,6 @@ impl Transcoder {
         index: Arc<Index>,
         mut kept: Vec<KeptEntry>,
         target: ArchiveFormat,
-        source_bytes: u64,
         limits: &Limits,
     ) -> Result<Self, TranscodeError> {
         let from = index.format();
@@ -222,9 +256,8 @@ impl Transcoder {
             Source::Zip(_) => zip_source::wanted(&plan),
         };
         let (mut inflating, mut reads) = (None, wanted);
-        if from == ArchiveFormat::TarGz {
-            let wanted = reads.into_iter();
-            let ranges = GunzipRanges::new(blocks(&plan.index), wanted, source_bytes, limits);
+        if let Some(blocks) = blocks(&plan.index) {
+            let ranges = GunzipRanges::new(Arc::clone(blocks), reads.into_iter(), limits);
             reads = ranges.reads();
             inflating = Some(ranges);
         }
@@ -253,6 +286,11 @@ impl Transcoder {
     /// See [`Front::reads`].
     pub fn reads(&self) -> &[ByteRange] {
         self.front.reads()
+    }
+
+    /// What is known of the source's gzip stream: [`Piece::Copied`] is verified with it where it is read.
+    pub(crate) fn blocks(&self) -> Option<Arc<BlockMap>> {
+        blocks(&self.front.writer.plan.index).cloned()
     }
 
     /// See [`Front::needs_more`].
@@ -331,8 +369,7 @@ impl Front {
         let Some(inflating) = &mut self.inflating else {
             return self.advance_plain(bytes);
         };
-        let plan = Arc::clone(&self.writer.plan);
-        let inflated = inflating.step(blocks(&plan.index), bytes)?;
+        let inflated = inflating.step(bytes)?;
         let (used, raw) = match inflated {
             Some((used, raw)) => (Some(used), raw),
             None => (None, Default::default()),
@@ -367,11 +404,13 @@ impl Front {
         Ok(used)
     }
 
-    /// Whether the source's further bytes still matter. Those of a tar.gz whose blocks are not known do to its
-    /// end, for its checksum.
+    /// Whether the source's further bytes still matter: to what is kept, or to verify what was fed.
     pub fn needs_more(&self) -> bool {
-        let is_verified = blocks(&self.writer.plan.index).is_some();
-        (self.inflating.is_some() && !is_verified) || !self.source.is_done()
+        !self.source.is_done() || !self.is_verified()
+    }
+
+    fn is_verified(&self) -> bool {
+        self.inflating.as_ref().is_none_or(GunzipRanges::is_done)
     }
 
     /// Goes on without further bytes until a job is whole or the source has ended.
@@ -383,10 +422,7 @@ impl Front {
             if self.advance(&[])?.is_some() {
                 continue;
             }
-            if let Some(inflating) = &self.inflating {
-                inflating.finish(blocks(&self.writer.plan.index))?;
-            }
-            if !self.source.is_done() {
+            if !self.source.is_done() || !self.is_verified() {
                 return Err(TranscodeError::SourceTruncated {
                     end: self.source.position(),
                 });
@@ -413,8 +449,8 @@ impl Front {
     }
 }
 
-/// What is known of a tar.gz's blocks.
-fn blocks(index: &Index) -> Option<&crate::archive::gzip::BlockMap> {
+/// What is known of a tar.gz's stream.
+fn blocks(index: &Index) -> Option<&Arc<BlockMap>> {
     match index {
         Index::Tar(tar) => tar.blocks(),
         Index::Zip(_) => None,

@@ -45,4 +45,6 @@ mod support;
 #[cfg(test)]
 mod template;
 #[cfg(test)]
+mod transcoding;
+#[cfg(test)]
 mod trouble;

@@ -13,11 +13,13 @@ use crate::archive::inflate::{Inflate, Pause};
 
 pub(crate) mod blocks;
 mod ranges;
+mod sums;
 mod tar_gz;
 
 pub use blocks::BlockMap;
-pub(crate) use blocks::Run;
+pub(crate) use blocks::{PASSED_BYTES_MIN, Run};
 pub(crate) use ranges::GunzipRanges;
+pub(crate) use sums::Verifying;
 pub use tar_gz::{TarGzError, TarGzScanner};
 
 const HAS_HEADER_CRC: u8 = 2;
@@ -90,6 +92,12 @@ pub enum GzipError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// Bytes that are read again are not what they were.
+    #[error("gzip stream has changed since it was indexed: bytes from {offset} on are others")]
+    Changed {
+        /// Where the first of them lie at the earliest.
+        offset: u64,
+    },
 }
 
 impl GzipError {
@@ -103,6 +111,7 @@ impl GzipError {
             Self::WrongCrc32 { .. } | Self::WrongLength { .. } => "gzip-checksum-mismatch",
             Self::Truncated { .. } => "archive-truncated",
             Self::TooLarge { .. } => "archive-too-large",
+            Self::Changed { .. } => "archive-changed",
         }
     }
 }
@@ -114,8 +123,8 @@ pub struct Gunzip {
     /// Of the member's content so far.
     crc32: crc32fast::Hasher,
     member_bytes: u64,
-    /// Whether the member was read from its start, so that its checksum can be told.
-    is_member_whole: bool,
+    /// Whether members are held against their checksums.
+    verifies: bool,
     taken: u64,
     inflated: u64,
     inflated_bytes_max: u64,
@@ -184,7 +193,7 @@ impl Gunzip {
             state: EXPECT_HEADER,
             crc32: crc32fast::Hasher::new(),
             member_bytes: 0,
-            is_member_whole: false,
+            verifies: true,
             taken: 0,
             inflated: 0,
             inflated_bytes_max: limits.inflated_bytes_max,
@@ -193,46 +202,25 @@ impl Gunzip {
         }
     }
 
+    /// An inflater of ranges of a stream, which [`Verifying`] verifies: members' checksums are not looked at.
+    pub(crate) fn of_ranges(limits: &Limits) -> Self {
+        Self {
+            verifies: false,
+            ..Self::new(limits)
+        }
+    }
+
     /// Goes on with the block that begins at bit `bit` of the stream, with `raw` bytes inflated before it, the
-    /// last of which are `window`. What is fed next begins with the byte that this bit lies in. The checksum of
-    /// the member around it cannot be told.
+    /// last of which are `window`. What is fed next begins with the byte that this bit lies in.
     pub(crate) fn resume(&mut self, bit: u64, raw: u64, window: &[u8]) {
         self.inflate.resume(window, (bit % 8) as u32);
         self.state = State::Body;
         (self.taken, self.inflated) = (bit / 8, raw);
-        self.is_member_whole = false;
         self.has_output = false;
     }
 
-    /// Takes the next bytes and hands what comes out of them to `sink`, in pieces of at most 256 KiB.
-    ///
-    /// # Errors
-    /// What `sink` returns, and a [`GzipError`] for a stream that is none. The inflater is of no use after
-    /// either.
-    pub fn feed<E: From<GzipError>>(
-        &mut self,
-        mut bytes: &[u8],
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        loop {
-            let (used, boundary) = self.step(bytes)?;
-            bytes = bytes.get(used..).unwrap_or_default();
-            self.hash_output();
-            if !self.output().is_empty() {
-                sink(self.output())?;
-            } else if used == 0 && boundary.is_none() {
-                break;
-            }
-        }
-        match bytes.is_empty() {
-            true => Ok(()),
-            // Unreachable with a sane inflater; never lose bytes in silence.
-            false => Err(self.damaged().into()),
-        }
-    }
-
     /// Goes one step further: how many of `bytes` it took, and the boundary of blocks that it came to. Then
-    /// [`Self::output`] holds what came out, which must be hashed before the next step. A step that takes
+    /// [`Self::output`] holds what came out, which must be hashed before the next step where checksums matter. A step that takes
     /// nothing, gives nothing and comes to no boundary needs further bytes.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Boundary>), GzipError> {
         self.has_output = false;
@@ -254,7 +242,7 @@ impl Gunzip {
             self.state = self.take(at, self.state, byte)?;
             if matches!(self.state, State::Body) {
                 self.inflate.restart();
-                (self.member_bytes, self.is_member_whole) = (0, true);
+                self.member_bytes = 0;
                 self.crc32 = crc32fast::Hasher::new();
                 return Ok((used, Some(self.boundary(false))));
             }
@@ -311,7 +299,7 @@ impl Gunzip {
 
     /// Hashes what came out of the last step.
     pub(crate) fn hash_output(&mut self) {
-        if self.has_output && self.is_member_whole {
+        if self.has_output {
             self.crc32.update(self.inflate.output());
         }
     }
@@ -403,7 +391,7 @@ impl Gunzip {
 
     fn verify_trailer(&mut self, offset: u64, trailer: u64) -> Result<(), GzipError> {
         self.members += 1;
-        if !self.is_member_whole {
+        if !self.verifies {
             return Ok(());
         }
         let (expected, expected_length) = (trailer as u32, (trailer >> 32) as u32);
@@ -424,11 +412,6 @@ impl Gunzip {
             });
         }
         Ok(())
-    }
-
-    /// Bytes inflated so far.
-    pub fn inflated_bytes(&self) -> u64 {
-        self.inflated
     }
 
     /// Ends the stream.

@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::archive::gzip::BlockMap;
 use crate::archive::{ArchiveFormat, Compression, Entry, EntryKind};
@@ -224,14 +225,14 @@ impl Placement {
 /// What the scanner found, in the archive's order: 48 bytes an entry and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TarIndex {
-    format: ArchiveFormat,
     records: Vec<Record>,
     /// Each entry's name, then its link target, without separators.
     names: Vec<u8>,
     owners: Vec<Owner>,
     end: u64,
     is_sound: bool,
-    blocks: Option<Box<BlockMap>>,
+    /// Where the tar came out of gzip.
+    blocks: Option<Arc<BlockMap>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,7 +256,6 @@ impl TarIndex {
     fn new() -> Self {
         let (records, names, owners) = (Vec::new(), Vec::new(), Vec::new());
         Self {
-            format: ArchiveFormat::Tar,
             records,
             names,
             owners,
@@ -268,24 +268,21 @@ impl TarIndex {
     /// [`ArchiveFormat::Tar`], or [`ArchiveFormat::TarGz`] where the tar came out of gzip; offsets are
     /// those of the tar in both cases.
     pub fn format(&self) -> ArchiveFormat {
-        self.format
+        match self.blocks {
+            Some(_) => ArchiveFormat::TarGz,
+            None => ArchiveFormat::Tar,
+        }
     }
 
-    /// The same index for a tar that came out of gzip.
-    pub(crate) fn gzipped(mut self) -> Self {
-        self.format = ArchiveFormat::TarGz;
+    /// The same index for a tar that came out of gzip, with what is known of that stream.
+    pub(crate) fn gzipped(mut self, blocks: BlockMap) -> Self {
+        self.blocks = Some(Arc::new(blocks));
         self
     }
 
-    /// The same index, with what is known of the gzip stream's blocks.
-    pub(crate) fn with_blocks(mut self, blocks: BlockMap) -> Self {
-        self.blocks = Some(Box::new(blocks));
-        self
-    }
-
-    /// What is known of the blocks of the gzip stream that the tar came out of.
-    pub fn blocks(&self) -> Option<&BlockMap> {
-        self.blocks.as_deref()
+    /// What is known of the gzip stream that the tar came out of; `None` of one that did not.
+    pub fn blocks(&self) -> Option<&Arc<BlockMap>> {
+        self.blocks.as_ref()
     }
 
     /// How many entries there are.

@@ -6,6 +6,7 @@
 use super::Deploy;
 use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
 use crate::archive::ArchiveFormat;
+use crate::archive::gzip::GzipError;
 use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
 use crate::bundle_check::Options;
 use crate::contents::{self, Choice, Contents, KeptName};
@@ -481,6 +482,9 @@ pub(super) fn artifact_fault(error: ArtifactError) -> Fault {
             RetryReason::Internal,
             ArtifactError::Interrupted.to_string(),
         ),
+        ArtifactError::Gzip(error @ GzipError::Changed { .. }) => {
+            Fault::retry(RetryReason::ArtifactChanged, error.to_string())
+        }
         other => Fault::reject(other.finding()),
     }
 }

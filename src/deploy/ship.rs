@@ -31,7 +31,7 @@ use crate::service_error::Kind;
 use crate::settings::{BundleChoice, RevisionTarget, Target, Verify};
 use crate::splice::parts::{PartLimits, plan_parts};
 use crate::splice::{self, AssembleError, SplicePlan, plan_splice};
-use crate::transcode::Transcoder;
+use crate::transcode::{Blame, TranscodeError, Transcoder};
 use crate::verify::{Verifier, VerifyError};
 
 /// Times that an admission is tried anew because others were admitted meanwhile.
@@ -179,7 +179,6 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                         artifact.index.clone(),
                         kept.clone(),
                         format,
-                        artifact.source.object.size,
                         &self.limits,
                     )?;
                     revision::transcode(
@@ -275,10 +274,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             Err(RevisionError::Unverified(error @ VerifyError::TooMuch { .. })) => Err(
                 Fault::reject(archive_refusal("archive-too-large", error.to_string())),
             ),
-            Err(RevisionError::Transcode(error)) => Err(Fault::reject(archive_refusal(
-                error.code(),
-                error.to_string(),
-            ))),
+            Err(RevisionError::Transcode(error)) => Err(transcode_fault(&error)),
             Err(RevisionError::Unverified(error @ VerifyError::Missed { .. })) => {
                 Err(internal(&error.to_string()))
             }
@@ -517,6 +513,15 @@ fn counts_of(entries: usize, left_out: usize, cost: Cost) -> RevisionCounts {
 
 fn plan_fault(error: crate::splice::PlanError) -> Fault {
     Fault::reject(archive_refusal("archive-too-large", error.to_string()))
+}
+
+fn transcode_fault(error: &TranscodeError) -> Fault {
+    let message = error.to_string();
+    match error.blame() {
+        Blame::Archive => Fault::reject(archive_refusal(error.code(), message)),
+        Blame::Reading => Fault::retry(RetryReason::ArtifactChanged, message),
+        Blame::Ours => internal(&message),
+    }
 }
 
 fn internal(message: &str) -> Fault {

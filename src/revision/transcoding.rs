@@ -15,6 +15,7 @@ use super::{
     Cost, MultipartUploads, NewObject, ObjectStore, PartReceipt, RevisionError, Upload,
     WrittenObject, close,
 };
+use crate::archive::gzip::{BlockMap, Verifying};
 use crate::artifact::Source;
 use crate::object::ByteRange;
 use crate::service_error::ServiceError;
@@ -56,6 +57,7 @@ pub async fn transcode<S: ObjectStore + MultipartUploads>(
     let (send, mut receive) = mpsc::channel(1);
     let cutter = Cutter {
         source,
+        blocks: transcoder.blocks(),
         send,
         part_bytes: PART_BYTES_MIN.max(output_bytes_estimate.div_ceil(PARTS_MAX)),
         copy_bytes: COPY_BYTES_MAX.max(output_bytes_estimate.div_ceil(PARTS_MAX)),
@@ -189,7 +191,7 @@ async fn advance(mut front: Front, mut bytes: Bytes) -> Result<(Front, Bytes), R
 
 /// A blocking thread that stopped is this crate's mistake, or the process is ending.
 fn stopped(_: JoinError) -> TranscodeError {
-    TranscodeError::CompressionFailed
+    TranscodeError::Interrupted
 }
 
 /// As many compressors as there are cores.
@@ -236,6 +238,8 @@ fn cut(range: ByteRange, bytes: u64) -> impl Iterator<Item = ByteRange> {
 /// Cuts a target's pieces into parts.
 struct Cutter<'a, 's, S> {
     source: &'a Source<'s, S>,
+    /// What verifies bytes of the source that are read.
+    blocks: Option<Arc<BlockMap>>,
     send: mpsc::Sender<(u32, Part)>,
     part_bytes: u64,
     copy_bytes: u64,
@@ -286,12 +290,8 @@ impl<S: ObjectStore> Cutter<'_, '_, S> {
             (true, held) => PART_BYTES_MIN.saturating_sub(held),
         };
         let read = ByteRange::new(range.start, range.start + missing);
-        for window in cut(read, WINDOW_BYTES) {
-            let bytes = self.source.read(window).await?;
-            self.cost.bytes_got += bytes.len() as u64;
-            if !self.add(&bytes).await {
-                return Ok(false);
-            }
+        if !self.add_read(read).await? {
+            return Ok(false);
         }
         if !is_copied {
             return Ok(true);
@@ -307,6 +307,33 @@ impl<S: ObjectStore> Cutter<'_, '_, S> {
         // Of one size, so that none is too small for a part.
         for range in cut(rest, rest.length().div_ceil(copies)) {
             if !self.send(Part::Copy(range)).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds bytes of the source, which are verified as far as they can be.
+    async fn add_read(&mut self, range: ByteRange) -> Result<bool, RevisionError> {
+        let blocks = self.blocks.clone();
+        let wide = match &blocks {
+            Some(blocks) if !range.is_empty() => blocks.widen(range),
+            _ => range,
+        };
+        let mut verifying = Verifying::new(wide.start);
+        for window in cut(wide, WINDOW_BYTES) {
+            let bytes = self.source.read(window).await?;
+            self.cost.bytes_got += bytes.len() as u64;
+            if let Some(blocks) = &blocks {
+                let verified = verifying.feed(blocks, &bytes);
+                verified.map_err(TranscodeError::from)?;
+            }
+            let place = |at: u64| {
+                let at = usize::try_from(at.saturating_sub(window.start));
+                at.unwrap_or(usize::MAX).min(bytes.len())
+            };
+            let own = bytes.slice(place(range.start)..place(range.end));
+            if !self.add(&own).await {
                 return Ok(false);
             }
         }

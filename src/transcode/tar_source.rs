@@ -4,11 +4,11 @@ use super::TranscodeError;
 use super::order::{Cursor, Stop};
 use super::writer::{Plan, Writer};
 use crate::archive::Index;
-use crate::archive::gzip::Run;
+use crate::archive::gzip::{PASSED_BYTES_MIN, Run};
 use crate::object::ByteRange;
 
 /// Bytes between two ranges that are rather read than passed over.
-pub(super) const JOINED_BYTES: u64 = 1 << 20;
+pub(super) const JOINED_BYTES: u64 = PASSED_BYTES_MIN;
 
 /// How far the second reading has come.
 #[derive(Default)]

@@ -6,13 +6,14 @@
 //! left out.
 
 use super::Boundary;
+use super::sums::Sums;
 use crate::archive::tar::{TarError, TarScanner};
 use crate::object::ByteRange;
 
 /// Files from this size on are looked at.
 pub(crate) const LARGE_BYTES_MIN: u64 = 1 << 20;
-/// Bytes of blocks that are worth a run.
-const RUN_BYTES_MIN: u64 = 16 << 10;
+/// Inflated bytes that are rather inflated once more than passed over: a run of fewer saves no reading.
+pub(crate) const PASSED_BYTES_MIN: u64 = 1 << 20;
 /// Runs that are remembered; those after them are not.
 const RUNS_MAX: usize = 1 << 16;
 /// Places to resume at, each with a window of 32 KiB.
@@ -57,12 +58,13 @@ pub(crate) struct Point {
     pub window: Box<[u8]>,
 }
 
-/// What is known of a tar.gz's blocks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a second reading of a tar.gz needs to know of its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockMap {
     files: Vec<LargeFile>,
     runs: Vec<Run>,
     points: Vec<Point>,
+    sums: Sums,
 }
 
 impl BlockMap {
@@ -77,6 +79,16 @@ impl BlockMap {
             .map_or(self.runs.len(), |next| next.runs as usize);
         let runs = self.runs.get(file.runs as usize..end)?;
         Some((file.crc32, runs))
+    }
+
+    /// The least range around `range` whose bytes can be verified.
+    pub(crate) fn widen(&self, range: ByteRange) -> ByteRange {
+        self.sums.widen(range)
+    }
+
+    /// What the stream's bytes are verified against.
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// The last place to resume at that has no more than `raw` bytes before it.
@@ -102,7 +114,9 @@ impl BlockMap {
 /// Makes a [`BlockMap`] while a tar is scanned.
 #[derive(Default)]
 pub(super) struct Mapper {
-    map: BlockMap,
+    files: Vec<LargeFile>,
+    runs: Vec<Run>,
+    points: Vec<Point>,
     /// Inflated bytes scanned.
     raw: u64,
     open: Option<Open>,
@@ -163,7 +177,7 @@ impl Mapper {
                     index,
                     data,
                     crc32: crc32fast::Hasher::new(),
-                    first_run: self.map.runs.len(),
+                    first_run: self.runs.len(),
                     run: None,
                     tail: None,
                 });
@@ -183,7 +197,7 @@ impl Mapper {
             self.close();
         }
         let Some(open) = &mut self.open else {
-            let last = self.map.points.last().map_or(0, |point| point.raw);
+            let last = self.points.last().map_or(0, |point| point.raw);
             if !boundary.is_last && boundary.raw.saturating_sub(last) >= self.gap {
                 self.add_point(boundary.bit, boundary.raw, window.into());
             }
@@ -221,9 +235,14 @@ impl Mapper {
         }
     }
 
-    pub fn finish(mut self) -> BlockMap {
+    pub fn finish(mut self, sums: Sums) -> BlockMap {
         self.close();
-        self.map
+        BlockMap {
+            files: self.files,
+            runs: self.runs,
+            points: self.points,
+            sums,
+        }
     }
 
     /// Leaves the large file at hand.
@@ -232,8 +251,8 @@ impl Mapper {
             return;
         };
         self.add_run(open.run);
-        if open.first_run < self.map.runs.len() {
-            self.map.files.push(LargeFile {
+        if open.first_run < self.runs.len() {
+            self.files.push(LargeFile {
                 index: open.index,
                 crc32: open.crc32.finalize(),
                 runs: u32::try_from(open.first_run).unwrap_or(u32::MAX),
@@ -245,17 +264,17 @@ impl Mapper {
     }
 
     fn add_run(&mut self, run: Option<Run>) {
-        let worth = |run: &Run| (run.bit_end - run.bit_start) / 8 >= RUN_BYTES_MIN;
+        let worth = |run: &Run| run.raw.length() > PASSED_BYTES_MIN;
         if let Some(run) = run.filter(worth)
-            && self.map.runs.len() < RUNS_MAX
+            && self.runs.len() < RUNS_MAX
         {
-            self.map.runs.push(run);
+            self.runs.push(run);
         }
     }
 
     fn add_point(&mut self, bit: u64, raw: u64, window: Box<[u8]>) {
         self.gap = self.gap.max(POINT_GAP_BYTES);
-        let points = &mut self.map.points;
+        let points = &mut self.points;
         if points.len() >= POINTS_MAX {
             self.gap *= 2;
             let mut last = 0;

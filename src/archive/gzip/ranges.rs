@@ -1,5 +1,8 @@
 //! Ranges of what a gzip stream inflates to, without inflating all of it.
 
+use std::sync::Arc;
+
+use super::sums::Verifying;
 use super::{BlockMap, Gunzip, GzipError};
 use crate::archive::Limits;
 use crate::object::ByteRange;
@@ -14,7 +17,9 @@ struct Stretch {
     from: u64,
     /// The last raw byte that is wanted is before this one.
     to: u64,
-    /// Its bytes in the stream; more than are needed where no better end is known.
+    /// The byte of the stream that its first block begins in.
+    start: u64,
+    /// Its bytes in the stream, in whole pieces that can be verified.
     bytes: ByteRange,
 }
 
@@ -27,9 +32,11 @@ pub(crate) struct Raw<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Inflates stretches of a stream. It is fed the bytes of [`Self::reads`], in this order.
+/// Inflates stretches of a stream. It is fed the bytes of [`Self::reads`], in this order, and verifies them.
 pub(crate) struct GunzipRanges {
+    map: Arc<BlockMap>,
     gunzip: Gunzip,
+    verifying: Verifying,
     stretches: Vec<Stretch>,
     /// The stretch at hand, and how many of its bytes were taken.
     next: usize,
@@ -38,28 +45,20 @@ pub(crate) struct GunzipRanges {
 }
 
 impl GunzipRanges {
-    /// Ranges of the tar in a stream of `stream_bytes`, ascending; without a map the stream is read whole.
+    /// Ranges of the tar in the stream that `map` is of, ascending.
     pub fn new(
-        map: Option<&BlockMap>,
+        map: Arc<BlockMap>,
         wanted: impl Iterator<Item = ByteRange>,
-        stream_bytes: u64,
         limits: &Limits,
     ) -> Self {
-        let whole = Stretch {
-            from: 0,
-            to: u64::MAX,
-            bytes: ByteRange::new(0, stream_bytes),
-        };
-        let stretches = match map {
-            Some(map) => stretches(map, wanted, stream_bytes),
-            None => vec![whole],
-        };
         Self {
-            gunzip: Gunzip::new(limits),
-            stretches,
+            gunzip: Gunzip::of_ranges(limits),
+            verifying: Verifying::new(0),
+            stretches: stretches(&map, wanted),
             next: 0,
             taken: 0,
             is_begun: false,
+            map,
         }
     }
 
@@ -68,32 +67,42 @@ impl GunzipRanges {
         self.stretches.iter().map(|stretch| stretch.bytes).collect()
     }
 
-    /// Takes some of `bytes`, says how many, and gives what came out of them; `None` where it needs more.
-    pub fn step(
-        &mut self,
-        map: Option<&BlockMap>,
-        bytes: &[u8],
-    ) -> Result<Option<(usize, Raw<'_>)>, GzipError> {
+    /// Takes some of `bytes`, says how many, and gives what came out of them; `None` where it needs more. What
+    /// comes out is verified no sooner than [`Self::is_done`] says that all is.
+    ///
+    /// # Errors
+    /// [`GzipError::Changed`]: the stream was read before, and was a sound one then.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Option<(usize, Raw<'_>)>, GzipError> {
         while let Some(stretch) = self.stretches.get(self.next).copied() {
-            if !std::mem::replace(&mut self.is_begun, true)
-                && stretch.from > 0
-                && let Some(point) = map.and_then(|map| map.point_before(stretch.from))
-            {
-                self.gunzip.resume(point.bit, point.raw, &point.window);
+            if !std::mem::replace(&mut self.is_begun, true) {
+                self.verifying = Verifying::new(stretch.bytes.start);
+                if let Some(point) = self.map.point_before(stretch.from) {
+                    self.gunzip.resume(point.bit, point.raw, &point.window);
+                }
             }
             let left = stretch.bytes.length() - self.taken;
             let left = usize::try_from(left).unwrap_or(usize::MAX);
             let piece = bytes.get(..left).unwrap_or(bytes);
+            // Bytes before the stretch's first block are there to be verified.
+            let before = stretch
+                .start
+                .saturating_sub(stretch.bytes.start + self.taken);
+            let before = usize::try_from(before).unwrap_or(usize::MAX);
             let mut has_passed = false;
             let mut used = piece.len();
             let mut is_filled = false;
-            if self.gunzip.inflated < stretch.to {
-                let (taken, boundary) = self.gunzip.step(piece)?;
-                self.gunzip.hash_output();
+            if before > 0 {
+                used = used.min(before);
+            } else if self.gunzip.inflated < stretch.to {
+                let offset = stretch.bytes.start + self.taken;
+                let stepped = self.gunzip.step(piece);
+                let (taken, boundary) = stepped.map_err(|_| GzipError::Changed { offset })?;
                 used = taken;
                 has_passed = boundary.is_some();
                 is_filled = !self.gunzip.output().is_empty();
             }
+            self.verifying
+                .feed(&self.map, piece.get(..used).unwrap_or(piece))?;
             self.taken += used as u64;
             if used > 0 || is_filled {
                 let output = match is_filled {
@@ -114,28 +123,20 @@ impl GunzipRanges {
         Ok(None)
     }
 
-    /// Whether all that is wanted has come out.
+    /// Whether all that is wanted has come out and is verified.
     pub fn is_done(&self) -> bool {
         match self.stretches.last() {
-            Some(last) => self.next + 1 == self.stretches.len() && self.gunzip.inflated >= last.to,
+            Some(last) => {
+                self.next + 1 == self.stretches.len()
+                    && self.gunzip.inflated >= last.to
+                    && self.verifying.is_done(self.map.sums())
+            }
             None => true,
-        }
-    }
-
-    /// Whether a stream that is read whole has come to its end as it should.
-    pub fn finish(&self, map: Option<&BlockMap>) -> Result<(), GzipError> {
-        match map {
-            None => self.gunzip.finish(),
-            Some(_) => Ok(()),
         }
     }
 }
 
-fn stretches(
-    map: &BlockMap,
-    wanted: impl Iterator<Item = ByteRange>,
-    stream_bytes: u64,
-) -> Vec<Stretch> {
+fn stretches(map: &BlockMap, wanted: impl Iterator<Item = ByteRange>) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for wanted in wanted.filter(|wanted| !wanted.is_empty()) {
         let point = map.point_before(wanted.start);
@@ -149,14 +150,16 @@ fn stretches(
                 stretches.push(Stretch {
                     from,
                     to: wanted.end,
+                    start,
                     bytes: ByteRange::new(start, start),
                 });
             }
         }
     }
     for stretch in &mut stretches {
-        let end = map.byte_after(stretch.to).unwrap_or(stream_bytes);
-        stretch.bytes.end = end.min(stream_bytes).max(stretch.bytes.start);
+        let end = map.byte_after(stretch.to).unwrap_or(u64::MAX);
+        let bytes = ByteRange::new(stretch.start, end.max(stretch.start));
+        stretch.bytes = map.widen(bytes);
     }
     stretches
 }

@@ -1,6 +1,7 @@
 //! A tar inside a gzip stream, indexed front to back together with the stream's blocks.
 
-use super::blocks::{BlockMap, Mapper};
+use super::blocks::Mapper;
+use super::sums::Summing;
 use super::{Gunzip, GzipError};
 use crate::archive::Limits;
 use crate::archive::tar::{TarError, TarScan, TarScanner, Wanted};
@@ -31,6 +32,7 @@ pub struct TarGzScanner {
     gunzip: Gunzip,
     scanner: TarScanner,
     mapper: Mapper,
+    summing: Summing,
 }
 
 impl TarGzScanner {
@@ -40,6 +42,7 @@ impl TarGzScanner {
             gunzip: Gunzip::new(limits),
             scanner: TarScanner::new(limits).wanting(wanted),
             mapper: Mapper::default(),
+            summing: Summing::default(),
         }
     }
 
@@ -48,6 +51,7 @@ impl TarGzScanner {
     /// # Errors
     /// Where they are no tar.gz, or pass a limit. The scanner is of no use after that.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), TarGzError> {
+        self.summing.feed(bytes);
         loop {
             let (used, boundary) = self.gunzip.step(bytes)?;
             bytes = bytes.get(used..).unwrap_or_default();
@@ -74,8 +78,8 @@ impl TarGzScanner {
     pub fn finish(self) -> Result<TarScan, TarGzError> {
         self.gunzip.finish()?;
         let mut scan = self.scanner.finish()?;
-        let blocks: BlockMap = self.mapper.finish();
-        scan.index = scan.index.gzipped().with_blocks(blocks);
+        let blocks = self.mapper.finish(self.summing.finish());
+        scan.index = scan.index.gzipped(blocks);
         Ok(scan)
     }
 }

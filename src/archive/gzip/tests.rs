@@ -4,7 +4,8 @@ use flate2::{Compression, GzBuilder};
 use proptest::prelude::*;
 
 use super::*;
-use crate::archive::tar::samples::{Sample, write_tar};
+use crate::archive::tar::samples::{Sample, any_samples, write_tar};
+use crate::archive::tar::{TarError, TarScan};
 
 fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = GzBuilder::new().write(Vec::new(), Compression::default());
@@ -12,21 +13,37 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// What comes out, step by step.
 fn gunzip_in(
     limits: &Limits,
     pieces: &mut dyn Iterator<Item = &[u8]>,
 ) -> Result<Vec<u8>, GzipError> {
     let mut gunzip = Gunzip::new(limits);
     let mut content = Vec::new();
-    for piece in pieces {
-        gunzip.feed(piece, &mut |bytes| {
-            content.extend_from_slice(bytes);
-            Ok::<(), GzipError>(())
-        })?;
+    for mut piece in pieces {
+        loop {
+            let (used, boundary) = gunzip.step(piece)?;
+            piece = &piece[used..];
+            gunzip.hash_output();
+            content.extend_from_slice(gunzip.output());
+            if used == 0 && boundary.is_none() && gunzip.output().is_empty() {
+                break;
+            }
+        }
+        assert!(piece.is_empty(), "bytes were left over");
     }
     gunzip.finish()?;
-    assert_eq!(gunzip.inflated_bytes(), content.len() as u64);
+    assert_eq!(gunzip.inflated, content.len() as u64);
     Ok(content)
+}
+
+/// The index of a tar.gz that is fed in pieces.
+fn scan_in(bytes: &[u8], piece: usize) -> Result<TarScan, TarGzError> {
+    let mut scanner = TarGzScanner::new(&Limits::default(), Box::new(|_| Some(5_000)));
+    for piece in bytes.chunks(piece) {
+        scanner.feed(piece)?;
+    }
+    scanner.finish()
 }
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, GzipError> {
@@ -152,25 +169,33 @@ fn err_the_limit_holds_over_all_members() {
 }
 
 #[test]
-fn ok_a_sink_that_refuses_ends_it() {
-    #[derive(Debug, PartialEq)]
-    enum Stop {
-        Sink,
-        Gzip(GzipError),
+fn err_a_tar_gz_is_not_cut_and_has_nothing_behind_it() {
+    let tar = write_tar(&[Sample::file("a", "content"), Sample::file("b", "more")]);
+    let first = gzip(&tar[..700]);
+    let bytes = [&first[..], &gzip(&tar[700..])].concat();
+    let whole = scan_in(&bytes, usize::MAX).unwrap();
+    for end in 0..bytes.len() {
+        let error = scan_in(&bytes[..end], 1 << 20).unwrap_err();
+        let expected = match end {
+            0 => TarGzError::Gzip(GzipError::NotGzip),
+            // The first member alone is a sound stream; the tar in it is cut.
+            end if end == first.len() => TarGzError::Tar(TarError::Truncated {
+                end: 700,
+                expected: 1024,
+            }),
+            end => TarGzError::Gzip(GzipError::Truncated { end: end as u64 }),
+        };
+        assert_eq!(error, expected, "cut at {end}");
     }
-    impl From<GzipError> for Stop {
-        fn from(error: GzipError) -> Self {
-            Self::Gzip(error)
-        }
-    }
-    let mut gunzip = Gunzip::new(&Limits::default());
+    let garbage = [&bytes[..], b"\0x"].concat();
+    let offset = bytes.len() as u64 + 1;
     assert_eq!(
-        gunzip.feed(&gzip(b"content"), &mut |_| Err(Stop::Sink)),
-        Err(Stop::Sink)
+        scan_in(&garbage, 3).unwrap_err(),
+        TarGzError::Gzip(GzipError::TrailingGarbage { offset })
     );
-    let mut gunzip = Gunzip::new(&Limits::default());
-    let fed = gunzip.feed(b"PK", &mut |_| Ok::<(), Stop>(()));
-    assert_eq!(fed, Err(Stop::Gzip(GzipError::NotGzip)));
+    let padded = scan_in(&[&bytes[..], &[0; 700]].concat(), 3).unwrap();
+    assert_eq!(padded.captured, whole.captured);
+    assert_eq!(padded.index.len(), 2);
 }
 
 #[test]
@@ -229,6 +254,34 @@ proptest! {
         }
         if damage.is_none() {
             prop_assert_eq!(whole.unwrap(), [&content[..], b"tail"].concat());
+        }
+    }
+
+    #[test]
+    fn ok_the_index_of_a_tar_gz_does_not_depend_on_the_cuts(
+        samples in any_samples(),
+        cut in any::<prop::sample::Index>(),
+        damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+        piece in 1..300usize,
+    ) {
+        let tar = write_tar(&samples);
+        let (front, back) = tar.split_at(cut.index(tar.len()));
+        let mut bytes = [gzip(front), gzip(back), vec![0; 3]].concat();
+        if let Some((at, value)) = damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let whole = scan_in(&bytes, usize::MAX);
+        for cut in [piece, 1] {
+            match (&whole, scan_in(&bytes, cut)) {
+                (Ok(whole), Ok(cut)) => prop_assert!(cut == *whole),
+                // What is found first, damage to the stream or to the tar in it, depends on the cuts.
+                (Err(_), Err(_)) => (),
+                (whole, cut) => prop_assert!(false, "{whole:?} as a whole, {cut:?} cut"),
+            }
+        }
+        if damage.is_none() {
+            prop_assert!(whole.is_ok());
         }
     }
 }
