@@ -5,7 +5,9 @@
 //! the document ([`queue`](crate::records::queue)) and then acts on what it wrote, so that whoever finds
 //! the document later can go on from there.
 
+mod finding;
 mod invocation;
+mod observing;
 mod refusal;
 mod telling;
 
@@ -13,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{
-    ApplicationName, CodeDeploy, DeploymentGroupName, DeploymentId, DeploymentInfo,
-    DeploymentStatus, DeploymentToken, Region, occupant_in_limit_message,
+    ApplicationName, CodeDeploy, DeploymentGroupName, DeploymentId, DeploymentStatus, Region,
+    occupant_in_limit_message,
 };
 use crate::fault::{Retry, RetryReason};
 use crate::finding::Finding;
@@ -36,8 +39,6 @@ const LEASE: SignedDuration = SignedDuration::from_secs(10);
 const LEASE_LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// After the intent is written, CodeDeploy is asked within this time or not at all.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
-/// How far CodeDeploy's clock may be behind ours when its deployments are searched by time.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(120);
 /// Steps in one call; each deployment takes about four.
 const STEPS_MAX: u32 = 64;
 /// Tries of `CreateDeployment` that CodeDeploy throttles, before the event is given back to Lambda.
@@ -73,6 +74,25 @@ pub struct Conductor<'a, D, C> {
     pub invocation: &'a Invocation,
 }
 
+/// A group's document as this invocation read or wrote it last.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The document.
+    pub group: Group,
+    /// When this invocation wrote the intent in it, where it did so with that very write: nobody has asked
+    /// CodeDeploy for it yet.
+    written: Option<Instant>,
+}
+
+impl From<Group> for Seen {
+    fn from(group: Group) -> Self {
+        Self {
+            group,
+            written: None,
+        }
+    }
+}
+
 /// What came of asking CodeDeploy.
 enum Answer {
     /// The deployment is there.
@@ -83,8 +103,19 @@ enum Answer {
     Refused(Finding),
     /// It may be there or not.
     Unheard(ServiceError),
-    /// It was not asked for, because CodeDeploy throttles or the intent is no longer fresh.
-    NotAsked(ServiceError),
+    /// It is not there, and not for this build's fault: CodeDeploy throttles, or was not asked because the
+    /// intent is no longer fresh.
+    NotNow(ServiceError),
+    /// It is not there, because a right is missing.
+    Denied(ServiceError),
+}
+
+/// How an advance goes on.
+enum Step {
+    /// Nothing is left to do; the document says so.
+    Done(Group),
+    /// There may be more to do; the document, where it was just written.
+    Again(Option<Seen>),
 }
 
 /// What one call of [`Conductor::advance`] has put up with so far.
@@ -95,12 +126,13 @@ struct Patience {
 }
 
 impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
-    /// Advances a group until nothing is left to do now: it is idle, or a deployment is active.
+    /// Advances a group until nothing is left to do now: it is idle, or a deployment is active. Gives its
+    /// document as it was seen last.
     ///
     /// # Errors
     /// AWS trouble; another invocation that is just asking; too little time left. The document tells
     /// how far it came.
-    pub async fn advance(&self, name: &GroupName) -> Result<(), Retry> {
+    pub async fn advance(&self, name: &GroupName) -> Result<Group, Retry> {
         self.advance_from(name, None).await
     }
 
@@ -112,56 +144,44 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
     pub async fn advance_from(
         &self,
         name: &GroupName,
-        mut seen: Option<Group>,
-    ) -> Result<(), Retry> {
+        mut seen: Option<Seen>,
+    ) -> Result<Group, Retry> {
         let mut patience = Patience::default();
         for _ in 0..STEPS_MAX {
-            let now = Timestamp::now();
-            let lease_until = now.saturating_add(LEASE).unwrap_or(now);
-            let written = Instant::now();
-            let begin = |group: &mut Group| group.begin_next(&self.invocation.id, now, lease_until);
-            let seen = seen.take().filter(|group| !begin(&mut group.clone()));
-            let group = match seen {
-                Some(group) => group,
-                None => {
-                    self.records
-                        .update_group(
-                            &name.application,
-                            &name.deployment_group,
-                            &name.region,
-                            |group| (begin(group), ()),
-                        )
-                        .await?
-                        .0
-                }
+            let usable = seen
+                .take()
+                .filter(|seen| !self.begin_next(&mut seen.group.clone()).0);
+            let Seen { group, written } = match usable {
+                Some(seen) => seen,
+                None => self.begin(name).await?,
             };
+            // A fresh intent first: the sooner it is asked for, the less there is to find for others.
+            let mut fresh = None;
+            if let (Some(Running::Intended { ticket, since, .. }), Some(_)) =
+                (&group.running, written)
+            {
+                let resolved = self.resolve(name, ticket, *since, written, &mut patience);
+                fresh = Some(resolved.await);
+            }
+            // Also where that failed: what ended is no less over.
             if !group.announcements.is_empty() {
                 self.announce(name, &group.announcements).await?;
             }
-            match &group.running {
-                Some(Running::Intended {
-                    ticket,
-                    since,
-                    holder,
-                    ..
-                }) => {
-                    let fresh = *holder == self.invocation.id && *since == now;
-                    if !self
-                        .resolve(
-                            name,
-                            ticket,
-                            *since,
-                            fresh.then_some(written),
-                            &mut patience,
-                        )
+            let step = match (fresh, &group.running) {
+                (Some(step), _) => step?,
+                (None, Some(Running::Intended { ticket, since, .. })) => {
+                    self.resolve(name, ticket, *since, None, &mut patience)
                         .await?
-                    {
-                        return Ok(());
-                    }
                 }
-                Some(Running::Deploying { .. } | Running::Foreign { .. }) => return Ok(()),
-                None if group.waiting.is_empty() => return Ok(()),
-                None => {}
+                (None, Some(Running::Deploying { .. } | Running::Foreign { .. })) => {
+                    Step::Done(group)
+                }
+                (None, None) if group.waiting.is_empty() => Step::Done(group),
+                (None, None) => Step::Again(None),
+            };
+            match step {
+                Step::Done(group) => return Ok(group),
+                Step::Again(next) => seen = next,
             }
         }
         Err(Retry {
@@ -173,7 +193,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         })
     }
 
-    /// Brings an intent to its deployment, or back into the queue; tells whether there may be more to do.
+    /// Brings an intent to its deployment, or back into the queue.
     ///
     /// `written` is when this invocation wrote the intent, where it did; else the deployment may have
     /// been asked for already.
@@ -182,55 +202,73 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         name: &GroupName,
         ticket: &Ticket,
         since: Timestamp,
-        written: Option<Instant>,
+        mut written: Option<Instant>,
         patience: &mut Patience,
-    ) -> Result<bool, Retry> {
-        let mut written = written;
+    ) -> Result<Step, Retry> {
         if written.is_none() {
             written = self.take_over(name, ticket).await?;
             if written.is_none() {
-                return Ok(true);
+                return Ok(Step::Again(None));
             }
             // Now that the former holder asks no more, what it asked for can be found.
             if let Some(found) = self.find(name, ticket, since).await? {
                 return self.adopt(name, ticket, &found).await;
             }
         }
-        match self.ask(ticket, written).await? {
+        let me = &self.invocation.id;
+        match self.ask(ticket, written).await {
             Answer::Created(id) => {
                 self.records.expect_new(&id)?;
                 self.adopt(name, ticket, &id).await
             }
             Answer::Refused(finding) => {
-                let now = Timestamp::now();
-                self.change(name, |group| {
-                    group.refused(
-                        &ticket.token,
-                        &self.invocation.id,
-                        vec![finding.clone()],
-                        now,
+                let refused = self.change(name, |group| {
+                    let findings = vec![finding.clone()];
+                    (
+                        group.refused(&ticket.token, me, findings, Timestamp::now()),
+                        (),
                     )
-                })
-                .await?;
-                Ok(true)
+                });
+                Ok(Step::Again(Some(refused.await?.0)))
             }
             Answer::Unheard(error) => match self.find(name, ticket, since).await? {
                 Some(found) => self.adopt(name, ticket, &found).await,
-                None => self.ask_again(error, patience),
+                None => self.ask_again(error, LEASE.unsigned_abs(), patience),
             },
-            Answer::NotAsked(error) => self.ask_again(error, patience),
+            Answer::NotNow(error) => {
+                self.put_back(name, ticket).await?;
+                self.ask_again(error, ASK_WITHIN, patience)
+            }
+            Answer::Denied(error) => {
+                self.put_back(name, ticket).await?;
+                self.tell_progress(ticket, DropStatus::Waiting, None)
+                    .await?;
+                Err(error.into())
+            }
             Answer::Busy(occupant) => self.yield_to(name, ticket, since, occupant, patience).await,
         }
     }
 
-    /// Goes round once more, which waits for the lease to be over, where time and patience suffice.
-    fn ask_again(&self, error: ServiceError, patience: &mut Patience) -> Result<bool, Retry> {
+    /// Lets the ticket wait again, without beginning the next turn at once.
+    async fn put_back(&self, name: &GroupName, ticket: &Ticket) -> Result<(), Retry> {
+        self.apply(name, |group| {
+            group.put_back(&ticket.token, &self.invocation.id, Timestamp::now())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Goes round once more where patience suffices, and time for `pause` and as much again.
+    fn ask_again(
+        &self,
+        error: ServiceError,
+        pause: Duration,
+        patience: &mut Patience,
+    ) -> Result<Step, Retry> {
         patience.asks += 1;
-        let has_time = self
-            .invocation
-            .has_time_for(LEASE.unsigned_abs().saturating_mul(2));
+        let has_time = self.invocation.has_time_for(pause.saturating_mul(2));
         if patience.asks < ASKS_MAX && has_time {
-            Ok(true)
+            Ok(Step::Again(None))
         } else {
             Err(error.into())
         }
@@ -273,24 +311,24 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             tokio::time::sleep(pause.min(left)).await;
             pause = pause.saturating_mul(2);
         }
-        let now = Timestamp::now();
-        let until = now.saturating_add(LEASE).unwrap_or(now);
-        let written = Instant::now();
+        let mut written = Instant::now();
         let taken = self
-            .change(name, |group| {
+            .apply(name, |group| {
                 let same = group
                     .running
                     .as_ref()
                     .and_then(Running::ticket)
                     .is_some_and(|t| t.token == ticket.token);
-                same && group.take_over(&self.invocation.id, now, until)
+                let (now, lease_until) = lease();
+                written = Instant::now();
+                same && group.take_over(&self.invocation.id, now, lease_until)
             })
             .await?;
         Ok(taken.then_some(written))
     }
 
     /// Asks CodeDeploy, as long as the intent is fresh.
-    async fn ask(&self, ticket: &Ticket, written: Option<Instant>) -> Result<Answer, Retry> {
+    async fn ask(&self, ticket: &Ticket, written: Option<Instant>) -> Answer {
         let mut pause = THROTTLED_PAUSE;
         let mut throttled = None;
         for _ in 0..THROTTLED_TRIES_MAX {
@@ -302,7 +340,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 .create_deployment(&ticket.request, &ticket.token)
                 .await
             {
-                Ok(id) => return Ok(Answer::Created(id)),
+                Ok(id) => return Answer::Created(id),
                 Err(error) => error,
             };
             match error.kind {
@@ -311,68 +349,26 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);
                 }
-                Kind::Unavailable => return Ok(Answer::Unheard(error)),
-                Kind::AccessDenied => return Err(error.into()),
+                Kind::Unavailable => return Answer::Unheard(error),
+                Kind::AccessDenied => return Answer::Denied(error),
                 _ if error.has_code("DeploymentLimitExceededException") => {
-                    return Ok(Answer::Busy(occupant_in_limit_message(&error.message)));
+                    return Answer::Busy(occupant_in_limit_message(&error.message));
                 }
                 Kind::NotFound | Kind::Refused | Kind::Conflict | Kind::PreconditionFailed => {
-                    return Ok(Answer::Refused(refusal(&error)));
+                    return Answer::Refused(refusal(&error));
                 }
             }
         }
-        Ok(Answer::NotAsked(throttled.unwrap_or_else(|| {
-            ServiceError {
-                operation: "PutObject",
-                resource: format!(
-                    "the record of {}/{}",
-                    ticket.request.application, ticket.request.deployment_group
-                ),
-                kind: Kind::Unavailable,
-                code: None,
-                message: format!("it took longer than {} seconds", ASK_WITHIN.as_secs()),
-            }
-        })))
-    }
-
-    /// Looks for the deployment that carries the ticket's token: the group's last one first, then by time.
-    async fn find(
-        &self,
-        name: &GroupName,
-        ticket: &Ticket,
-        since: Timestamp,
-    ) -> Result<Option<DeploymentId>, Retry> {
-        let last = self
-            .codedeploy
-            .deployment_group(&name.region, &name.application, &name.deployment_group)
-            .await
-            .ok()
-            .and_then(|group| group.last_attempted);
-        if let Some((id, _)) = last
-            && self.is_ours(name, &id, &ticket.token).await?.is_some()
-        {
-            return Ok(Some(id));
-        }
-        let since = since.saturating_sub(CLOCK_SKEW).unwrap_or(since);
-        let found = self
-            .codedeploy
-            .deployments_since(&ticket.request, since)
-            .await?;
-        Ok(found
-            .into_iter()
-            .find(|info| carries(info, &ticket.token))
-            .map(|info| info.deployment_id))
-    }
-
-    /// The deployment, if it carries this token.
-    async fn is_ours(
-        &self,
-        name: &GroupName,
-        id: &DeploymentId,
-        token: &DeploymentToken,
-    ) -> Result<Option<DeploymentInfo>, Retry> {
-        let info = self.codedeploy.deployment(&name.region, id).await?;
-        Ok(carries(&info, token).then_some(info))
+        Answer::NotNow(throttled.unwrap_or_else(|| ServiceError {
+            operation: "PutObject",
+            resource: format!(
+                "the record of {}/{}",
+                ticket.request.application, ticket.request.deployment_group
+            ),
+            kind: Kind::Unavailable,
+            code: None,
+            message: format!("it took longer than {} seconds", ASK_WITHIN.as_secs()),
+        }))
     }
 
     /// Writes down that the ticket's deployment is there.
@@ -381,10 +377,13 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         name: &GroupName,
         ticket: &Ticket,
         id: &DeploymentId,
-    ) -> Result<bool, Retry> {
+    ) -> Result<Step, Retry> {
         let now = Timestamp::now();
-        let is_news = self
-            .change(name, |group| group.created(&ticket.token, id, now))
+        let (seen, is_news) = self
+            .change(name, |group| {
+                let is_news = group.created(&ticket.token, id, now);
+                (is_news, is_news)
+            })
             .await?;
         let news = DeploymentRecord {
             deployment_id: id.clone(),
@@ -401,6 +400,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             revision: Some(ticket.request.revision.clone()),
             build: Some(ticket.build.clone()),
             drop: Some(ticket.drop.clone()),
+            options: Some(ticket.into()),
             creator: Some("user".to_owned()),
             description: Some(ticket.token.describe(&ticket.request.description)),
             times: Default::default(),
@@ -411,12 +411,13 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         };
         self.records
             .update_deployment(id, |known| match known {
-                // `record` may have been faster, and knows more than the build.
-                Some(known) if known.build.is_some() => Change::Keep(()),
+                // `record` may have been faster, and knows more than whose it is.
+                Some(known) if known.drop.is_some() => Change::Keep(()),
                 Some(known) => {
                     let mut merged = known.clone();
                     merged.build.clone_from(&news.build);
                     merged.drop.clone_from(&news.drop);
+                    merged.options.clone_from(&news.options);
                     merged.updated_at = now;
                     Change::Write(merged, ())
                 }
@@ -425,15 +426,23 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             .await?;
         self.tell_progress(ticket, DropStatus::Deploying, Some(id))
             .await?;
-        tracing::info!(
-            drop = %ticket.drop.drop_id, staged_key = %ticket.drop.staged_key, application = %name.application,
-            deployment_group = %name.deployment_group, deployment_id = %id, "deployment created"
-        );
-        // Where `record` was faster, the deployment may have ended by now.
-        Ok(!is_news)
+        if is_news {
+            self.invocation.journal.tell(
+                &Subject::of_ticket(ticket).by_deployment(Some(id)),
+                &Decision::DeploymentCreated {
+                    seconds_from_upload: seconds_from(ticket.uploaded_at, now),
+                },
+            );
+        }
+        Ok(if is_news {
+            Step::Done(seen.group)
+        } else {
+            // `record` was faster: the deployment may have ended by now.
+            Step::Again(None)
+        })
     }
 
-    /// Gives way to another deployment; tells whether to look again at once.
+    /// Gives way to another deployment.
     async fn yield_to(
         &self,
         name: &GroupName,
@@ -441,7 +450,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         since: Timestamp,
         occupant: Option<DeploymentId>,
         patience: &mut Patience,
-    ) -> Result<bool, Retry> {
+    ) -> Result<Step, Retry> {
         let occupant = match occupant {
             Some(id) => Some(id),
             // The wording is AWS's to change: the group itself names its last deployment.
@@ -453,7 +462,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 .and_then(|(id, status)| (!status.is_terminal()).then_some(id)),
         };
         match &occupant {
-            Some(id) if self.is_ours(name, id, &ticket.token).await?.is_some() => {
+            Some(id) if self.is_ours(name, id, &ticket.token).await? => {
                 return self.adopt(name, ticket, id).await;
             }
             Some(_) => {}
@@ -463,33 +472,94 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 }
             }
         }
-        let now = Timestamp::now();
-        self.change(name, |group| {
-            group.busy(&ticket.token, &self.invocation.id, occupant.as_ref(), now)
-        })
-        .await?;
+        let (seen, ()) = self
+            .change(name, |group| {
+                let now = Timestamp::now();
+                let gave_way =
+                    group.busy(&ticket.token, &self.invocation.id, occupant.as_ref(), now);
+                (gave_way, ())
+            })
+            .await?;
         self.tell_progress(ticket, DropStatus::Waiting, None)
             .await?;
-        tracing::info!(
-            drop = %ticket.drop.drop_id, application = %name.application, deployment_group = %name.deployment_group,
-            occupant = occupant.as_ref().map(DeploymentId::as_str), "group is busy, build waits"
+        self.invocation.journal.tell(
+            &Subject::of_ticket(ticket),
+            &Decision::BuildWaits {
+                occupant: occupant.as_ref(),
+            },
         );
+        let Some(id) = occupant else {
+            return Ok(Step::Again(Some(seen)));
+        };
         // Its end may have been told before the document said that somebody waits for it.
-        let Some(id) = occupant else { return Ok(true) };
-        let status = self.codedeploy.deployment(&name.region, &id).await?.status;
-        if status.is_terminal() {
-            patience.ghosts += 1;
-            if patience.ghosts > GHOSTS_MAX {
-                return Ok(false);
-            }
-            tokio::time::sleep(GHOST_PAUSE.saturating_mul(patience.ghosts)).await;
-            self.change(name, |group| group.vacated(Some(&id))).await?;
+        let info = self.codedeploy.deployment(&name.region, &id).await?;
+        if !info.status.is_terminal() {
+            return Ok(Step::Again(Some(seen)));
         }
-        Ok(true)
+        patience.ghosts += 1;
+        if patience.ghosts > GHOSTS_MAX {
+            return Ok(Step::Done(seen.group));
+        }
+        tokio::time::sleep(GHOST_PAUSE.saturating_mul(patience.ghosts)).await;
+        // Nobody else may ever tell of it: its event may be lost.
+        let known = self.records.deployment(&id).await?;
+        Ok(Step::Again(
+            self.observe(name, &info, known, Vec::new()).await?,
+        ))
     }
 
-    /// Applies a transition to the group's document; tells whether it changed anything.
-    async fn change(
+    /// Begins the next turn in a group, where there is one to begin.
+    async fn begin(&self, name: &GroupName) -> Result<Seen, Retry> {
+        let mut written = None;
+        let (group, ()) = self
+            .records
+            .update_group(
+                &name.application,
+                &name.deployment_group,
+                &name.region,
+                |group| {
+                    let (changed, begun) = self.begin_next(group);
+                    written = begun;
+                    (changed, ())
+                },
+            )
+            .await?;
+        Ok(Seen { group, written })
+    }
+
+    /// Applies a transition to the group's document, and begins the next turn with the same write where it
+    /// changed anything; `transition` tells whether it did.
+    ///
+    /// # Errors
+    /// AWS trouble, or too much contention.
+    pub async fn change<R: Send>(
+        &self,
+        name: &GroupName,
+        mut transition: impl FnMut(&mut Group) -> (bool, R) + Send,
+    ) -> Result<(Seen, R), Retry> {
+        let mut written = None;
+        let (group, answer) = self
+            .records
+            .update_group(
+                &name.application,
+                &name.deployment_group,
+                &name.region,
+                |group| {
+                    let (changed, answer) = transition(group);
+                    written = if changed {
+                        self.begin_next(group).1
+                    } else {
+                        None
+                    };
+                    (changed, answer)
+                },
+            )
+            .await?;
+        Ok((Seen { group, written }, answer))
+    }
+
+    /// Applies a transition and nothing else; tells whether it changed anything.
+    async fn apply(
         &self,
         name: &GroupName,
         mut transition: impl FnMut(&mut Group) -> bool + Send,
@@ -508,12 +578,18 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             .await?;
         Ok(changed)
     }
+
+    /// Begins the next turn in a document; whether that changed it, and when an intent was written.
+    fn begin_next(&self, group: &mut Group) -> (bool, Option<Instant>) {
+        let (now, lease_until) = lease();
+        let changed = group.begin_next(&self.invocation.id, now, lease_until);
+        let begun = changed && group.running.is_some();
+        (changed, begun.then(Instant::now))
+    }
 }
 
-fn carries(info: &DeploymentInfo, token: &DeploymentToken) -> bool {
-    info.description
-        .as_deref()
-        .and_then(DeploymentToken::in_description)
-        .as_ref()
-        == Some(token)
+/// Now, and the end of a lease that begins now.
+fn lease() -> (Timestamp, Timestamp) {
+    let now = Timestamp::now();
+    (now, now.saturating_add(LEASE).unwrap_or(now))
 }

@@ -7,6 +7,7 @@
 //! bytes -> yaml::Node -> psych (Ruby's types, what safe_load refuses) -> Server | Lambda | Ecs
 //! ```
 
+use crate::deployment::ComputePlatform;
 use crate::finding::Finding;
 use crate::yaml::{self, Place, YamlError};
 
@@ -17,7 +18,7 @@ mod serverless;
 #[cfg(test)]
 mod tests;
 
-pub use permissions::{Ace, Permission};
+pub use permissions::{Ace, Names, Permission};
 pub use server::{
     FileMapping, Hook, OperatingSystem, SERVER_HOOKS, Script, Server, TIMEOUT_SECONDS_DEFAULT,
     TIMEOUT_SECONDS_MAX,
@@ -37,27 +38,6 @@ const LIMITS: yaml::Limits = yaml::Limits {
     events_max: 100_000,
     aliases_max: 16,
 };
-
-/// CodeDeploy's compute platforms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Platform {
-    /// EC2 and on-premises instances.
-    Server,
-    /// Lambda functions.
-    Lambda,
-    /// ECS services.
-    Ecs,
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Server => "Server",
-            Self::Lambda => "Lambda",
-            Self::Ecs => "ECS",
-        })
-    }
-}
 
 /// What the AppSpec says on its platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +74,9 @@ impl AppSpec {
             findings: Vec::new(),
         };
         let content = read_content(bytes, &mut report);
+        if bytes.starts_with("\u{FEFF}".as_bytes()) {
+            report.byte_order_mark();
+        }
         match content {
             Some(content) if !report.findings.iter().any(Finding::refuses) => Ok(Self {
                 content,
@@ -105,11 +88,11 @@ impl AppSpec {
     }
 
     /// Its platform.
-    pub fn platform(&self) -> Platform {
+    pub fn platform(&self) -> ComputePlatform {
         match self.content {
-            Content::Server(_) => Platform::Server,
-            Content::Lambda(_) => Platform::Lambda,
-            Content::Ecs(_) => Platform::Ecs,
+            Content::Server(_) => ComputePlatform::Server,
+            Content::Lambda(_) => ComputePlatform::Lambda,
+            Content::Ecs(_) => ComputePlatform::Ecs,
         }
     }
 
@@ -123,37 +106,27 @@ impl AppSpec {
 }
 
 fn read_content(bytes: &[u8], report: &mut Report<'_>) -> Option<Content> {
-    if bytes.starts_with(b"\xef\xbb\xbf") {
-        report.refuse(
-            "appspec-encoding",
-            Place { line: 1, column: 1 },
-            "the AppSpec starts with a byte order mark, which the agent takes for part of the first key",
-            "save it as UTF-8 without byte order mark (BOM)",
-        );
-        return None;
-    }
-    let documents = match yaml::parse(bytes, &LIMITS) {
-        Ok(documents) => documents,
+    let first = match yaml::parse_first(bytes, &LIMITS) {
+        Ok(first) => first,
         Err(error) => {
             report.yaml(&error);
             return None;
         }
     };
-    let mut documents = documents.iter();
-    let Some(first) = documents.next() else {
+    if let Some(rest) = first.rest {
+        report.warn(
+            "appspec-second-document",
+            rest,
+            "the AppSpec goes on here after its first YAML document, which is all that the agent reads",
+            "take out what follows; if it belongs to the AppSpec, correct the brackets, `---` or indentation before it",
+        );
+    }
+    let Some(first) = first.node else {
         report.empty();
         return None;
     };
-    if let Some(second) = documents.next() {
-        report.warn(
-            "appspec-second-document",
-            second.place,
-            "the AppSpec has a second YAML document, which the agent ignores",
-            "take out what follows the second `---`",
-        );
-    }
     let mut duplicates = Vec::new();
-    let root = match psych::to_ruby(first, &mut duplicates) {
+    let root = match psych::to_ruby(&first, &mut duplicates) {
         Ok(root) => root,
         Err(refused) => {
             report.psych(&refused);
@@ -244,6 +217,28 @@ impl Report<'_> {
         self.push(Finding::warn(code, message, cure), Some(place));
     }
 
+    /// A byte order mark indents the line that it stands on: with a key there, the document ends on it.
+    fn byte_order_mark(&mut self) {
+        let place = Place { line: 1, column: 1 };
+        let cure = "save it as UTF-8 without byte order mark (BOM)";
+        if self.findings.iter().any(Finding::refuses) {
+            self.findings.clear();
+            self.refuse(
+                "appspec-encoding",
+                place,
+                "the AppSpec starts with a byte order mark, which the agent takes for an indentation of the first line",
+                cure,
+            );
+        } else {
+            self.warn(
+                "appspec-byte-order-mark",
+                place,
+                "the AppSpec starts with a byte order mark; the agent reads it only because no key stands in that line",
+                cure,
+            );
+        }
+    }
+
     fn empty(&mut self) {
         self.push(
             Finding::refuse(
@@ -261,9 +256,13 @@ impl Report<'_> {
                 "appspec-too-large",
                 "keep data out of the AppSpec; files belong into the bundle",
             ),
-            YamlError::Utf16 | YamlError::InvalidUtf8 { .. } | YamlError::Nul { .. } => (
+            YamlError::Utf16 | YamlError::InvalidUtf8 { .. } => (
                 "appspec-encoding",
                 "save it as UTF-8 text without byte order mark (BOM)",
+            ),
+            YamlError::Nul { .. } | YamlError::Control { .. } => (
+                "appspec-encoding",
+                "take the character out, or write its escape in double quotes",
             ),
             YamlError::TooDeep { .. } | YamlError::TooManyEvents { .. } => {
                 ("appspec-too-complex", "write it flatter and shorter")

@@ -17,10 +17,10 @@ use crate::archive::tar::{TarError, TarReader, TarScan};
 use crate::archive::zip::{ZipError, ZipReader};
 use crate::archive::{ArchiveFormat, Index, Limits};
 use crate::archive::{tar, zip};
-use crate::bundle_check::codes::archive_refusal;
 use crate::bundle_check::{self, Bundle, Found, Known, Options, Report};
-use crate::contents::{Contents, PATH_BYTES_MAX};
+use crate::contents::{Contents, Entries, PATH_BYTES_MAX};
 use crate::finding::Finding;
+use crate::finding::codes::archive_refusal;
 use crate::object::{ByteRange, SourceObject};
 use crate::revision::ObjectReader;
 use crate::service_error::ServiceError;
@@ -84,9 +84,19 @@ impl ArtifactError {
             Self::Tar(error) => error.code(),
             Self::Gzip(error) => error.code(),
             Self::TooManyReads => "archive-too-many-entries",
-            Self::Service(_) | Self::Interrupted => "artifact-unread",
+            Self::Service(_) | Self::Interrupted => "internal",
         };
         archive_refusal(code, self.to_string())
+    }
+}
+
+/// What has no end record but begins as a zip does is the front of one.
+fn cut_zip(error: ArtifactError, first: &[u8]) -> ArtifactError {
+    match error {
+        ArtifactError::Zip(ZipError::NotZip { object_size }) if zip::begins_local_header(first) => {
+            ArtifactError::Zip(ZipError::EndMissing { object_size })
+        }
+        other => other,
     }
 }
 
@@ -215,7 +225,11 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         });
         let (index, captured) = match ArchiveFormat::detect(&first, &last) {
             Some(ArchiveFormat::Zip) => (
-                Index::Zip(Self::read_zip(&source, &limits).await?),
+                Index::Zip(
+                    Self::read_zip(&source, &limits)
+                        .await
+                        .map_err(|error| cut_zip(error, &first))?,
+                ),
                 Vec::new(),
             ),
             Some(ArchiveFormat::Tar) => {
@@ -304,8 +318,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         self.limits.document_bytes_max
     }
 
-    /// The bundle check with everything that it wants to read; with the AppSpec and its bytes, where it can
-    /// be read.
+    /// The bundle check with everything that it wants to read, see [`check_bundle`].
     ///
     /// # Errors
     /// S3's trouble, or contents that are not as the index says.
@@ -314,68 +327,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         contents: &Contents,
         options: &Options,
     ) -> Result<(Option<(AppSpec, Vec<u8>)>, Report), ArtifactError> {
-        let mut known: Known = BTreeMap::new();
-        let bundle = Bundle::new(&*self.index, contents);
-        let mut appspec_at = bundle_check::appspec_entry(&bundle, &known);
-        for _ in 0..LINK_ROUNDS_MAX {
-            let Found::Unread(link) = appspec_at else {
-                break;
-            };
-            known.extend(self.contents(&[link], PATH_BYTES_MAX as u64).await?);
-            appspec_at = bundle_check::appspec_entry(&bundle, &known);
-        }
-        let bytes_max = self.limits.document_bytes_max;
-        let path = contents.appspec.archive_name.as_str();
-        let mut unreadable = None;
-        let bytes = match appspec_at {
-            Found::File(entry) => match self.contents(&[entry], bytes_max).await {
-                Ok(mut found) => found.remove(&entry),
-                Err(error @ ArtifactError::Service(_)) => return Err(error),
-                Err(error) => {
-                    unreadable = Some(error.finding().in_file(path));
-                    None
-                }
-            },
-            _ => None,
-        };
-        let read = match &bytes {
-            _ if unreadable.is_some() => Err(unreadable.into_iter().collect()),
-            Some(bytes) if bytes.len() as u64 <= bytes_max => AppSpec::read(bytes, path),
-            Some(_) => {
-                let message = format!("AppSpec has more than {bytes_max} bytes");
-                Err(vec![
-                    archive_refusal("appspec-too-large", message).in_file(path),
-                ])
-            }
-            None => {
-                let message = "the AppSpec's name leads to no file";
-                Err(vec![
-                    archive_refusal("appspec-missing", message).in_file(path),
-                ])
-            }
-        };
-        if let Ok(appspec) = &read {
-            for _ in 0..LINK_ROUNDS_MAX {
-                let missing: Vec<u32> = bundle_check::wanted(&bundle, appspec, &known)
-                    .into_iter()
-                    .filter(|entry| !known.contains_key(entry))
-                    .collect();
-                if missing.is_empty() {
-                    break;
-                }
-                known.extend(
-                    self.contents(&missing, self.limits.script_bytes_max)
-                        .await?,
-                );
-            }
-        }
-        let report = bundle_check::check(
-            &bundle,
-            read.as_ref().map_err(Vec::as_slice),
-            &known,
-            options,
-        );
-        Ok((read.ok().zip(bytes), report))
+        check_bundle(&*self.index, self, contents, options, &self.limits).await
     }
 
     /// The first `limit` bytes of the contents of these entries; an entry that is none, or no file, is
@@ -483,6 +435,100 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         }
         Ok(found)
     }
+}
+
+/// Contents of an archive's entries, or of files that are to become one.
+pub trait ContentReader {
+    /// The first `limit` bytes of the contents of these entries (of a link: its target, where it is
+    /// content); an entry that is none, or no file, is left out.
+    fn contents(
+        &self,
+        entries: &[u32],
+        limit: u64,
+    ) -> impl Future<Output = Result<BTreeMap<u32, Vec<u8>>, ArtifactError>>;
+}
+
+impl<S: ObjectReader> ContentReader for OpenedArtifact<'_, S> {
+    fn contents(
+        &self,
+        entries: &[u32],
+        limit: u64,
+    ) -> impl Future<Output = Result<BTreeMap<u32, Vec<u8>>, ArtifactError>> {
+        Self::contents(self, entries, limit)
+    }
+}
+
+/// The bundle check with everything that it wants to read; with the AppSpec and its bytes, where it can
+/// be read.
+///
+/// # Errors
+/// The reader's trouble, or contents that are not as the index says.
+pub async fn check_bundle<R: ContentReader>(
+    index: &dyn Entries,
+    reader: &R,
+    contents: &Contents,
+    options: &Options,
+    limits: &Limits,
+) -> Result<(Option<(AppSpec, Vec<u8>)>, Report), ArtifactError> {
+    let mut known: Known = BTreeMap::new();
+    let bundle = Bundle::new(index, contents);
+    let mut appspec_at = bundle_check::appspec_entry(&bundle, &known);
+    for _ in 0..LINK_ROUNDS_MAX {
+        let Found::Unread(link) = appspec_at else {
+            break;
+        };
+        known.extend(reader.contents(&[link], PATH_BYTES_MAX as u64).await?);
+        appspec_at = bundle_check::appspec_entry(&bundle, &known);
+    }
+    let bytes_max = limits.document_bytes_max;
+    let path = contents.appspec.archive_name.as_str();
+    let mut unreadable = None;
+    let bytes = match appspec_at {
+        Found::File(entry) => match reader.contents(&[entry], bytes_max).await {
+            Ok(mut found) => found.remove(&entry),
+            Err(error @ ArtifactError::Service(_)) => return Err(error),
+            Err(error) => {
+                unreadable = Some(error.finding().in_file(path));
+                None
+            }
+        },
+        _ => None,
+    };
+    let read = match &bytes {
+        _ if unreadable.is_some() => Err(unreadable.into_iter().collect()),
+        Some(bytes) if bytes.len() as u64 <= bytes_max => AppSpec::read(bytes, path),
+        Some(_) => {
+            let message = format!("AppSpec has more than {bytes_max} bytes");
+            Err(vec![
+                archive_refusal("appspec-too-large", message).in_file(path),
+            ])
+        }
+        None => {
+            let message = "the AppSpec's name leads to no file";
+            Err(vec![
+                archive_refusal("appspec-missing", message).in_file(path),
+            ])
+        }
+    };
+    if let Ok(appspec) = &read {
+        for _ in 0..LINK_ROUNDS_MAX {
+            let missing: Vec<u32> = bundle_check::wanted(&bundle, appspec, &known)
+                .into_iter()
+                .filter(|entry| !known.contains_key(entry))
+                .collect();
+            if missing.is_empty() {
+                break;
+            }
+            known.extend(reader.contents(&missing, limits.script_bytes_max).await?);
+        }
+    }
+    let report = bundle_check::check(
+        &bundle,
+        read.as_ref().map_err(Vec::as_slice),
+        &known,
+        options,
+    );
+    Ok((read.ok().zip(bytes), report))
 }
 
 /// Names of files that are read whole, as the last segment of a path.

@@ -2,7 +2,7 @@
 //!
 //! Owns the rules by which the CodeDeploy agent refuses a bundle, and those by which it should have.
 //! Pure: the caller fetches the few contents that [`wanted`] names. Every code that can stand in a
-//! finding has its row in [`codes::all`].
+//! finding has its row in [`crate::finding::codes::all`].
 //!
 //! ```text
 //! contents + index -> Bundle (tree) --+
@@ -10,13 +10,12 @@
 //! hook scripts' first bytes ----------+
 //! ```
 
-use crate::appspec::{AppSpec, Platform};
+use crate::appspec::AppSpec;
 use crate::contents::{Contents, Entries, shown};
-use crate::deployment::{BundleType, FileExistsBehavior};
+use crate::deployment::{BundleType, ComputePlatform, FileExistsBehavior};
 use crate::finding::Finding;
 
 mod bundle;
-pub mod codes;
 mod hash;
 mod install;
 mod options;
@@ -26,6 +25,7 @@ mod scripts;
 #[cfg(test)]
 mod tests;
 mod unpack;
+mod walk;
 
 pub use bundle::{Bundle, Found, Known};
 pub use report::Report;
@@ -78,7 +78,7 @@ pub fn check(
     for warning in &contents.warnings {
         // Lambda and ECS take an AppSpec under any name.
         let is_moot = warning.code == "appspec-renamed"
-            && platform.is_some_and(|platform| platform != Platform::Server);
+            && platform.is_some_and(|platform| platform != ComputePlatform::Server);
         if !is_moot {
             findings.add(warning.clone());
         }

@@ -5,16 +5,32 @@
 mod check;
 #[cfg(feature = "local")]
 mod demo;
+mod explain;
+mod follow;
+mod generate;
+mod git;
+mod history;
+mod interrupt;
+mod lint;
 #[cfg(feature = "local")]
 mod local;
+mod local_file;
+mod policy;
+mod push;
+mod redeploy;
 #[cfg(feature = "local")]
 mod sample;
+mod voice;
 #[cfg(feature = "local")]
 mod world;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use stagedrop::configuration;
+use stagedrop::object::{BucketName, S3Prefix};
+
+use self::voice::Trouble;
 
 /// Exit status of a command whose outcome is bad.
 const OUTCOME_BAD: u8 = 1;
@@ -27,7 +43,7 @@ const NOT_DONE: u8 = 2;
     name = "stagedrop",
     version,
     about,
-    after_help = "Example: stagedrop demo"
+    before_help = "Example: stagedrop demo"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -44,6 +60,16 @@ enum Command {
     Local(local::Arguments),
     /// The bundle check, offline: would the CodeDeploy agent take this artifact?
     Check(check::Arguments),
+    /// The least IAM policies for some settings files.
+    Policy(policy::Arguments),
+    Push(push::Arguments),
+    Explain(explain::Arguments),
+    Lint(lint::Arguments),
+    Status(history::StatusArguments),
+    History(history::HistoryArguments),
+    Redeploy(redeploy::Arguments),
+    Completions(generate::CompletionArguments),
+    Man(generate::ManArguments),
     /// Serves one of the functions, as its own binary does.
     #[command(hide = true)]
     Function {
@@ -61,6 +87,15 @@ enum Function {
     Record,
 }
 
+/// How a command prints what it found.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
 /// Carries out the command line.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
@@ -69,15 +104,24 @@ pub fn run() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the runtime does not start: {error}")),
+        Err(error) => return failed(&format!("the runtime does not start: {error}").into()),
     };
     let done = runtime.block_on(async {
         match arguments.command {
             #[cfg(feature = "local")]
-            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Demo(arguments) => demo::run(arguments).await.map_err(Trouble::from),
             #[cfg(feature = "local")]
-            Command::Local(arguments) => local::run(arguments).await,
+            Command::Local(arguments) => local::run(arguments).await.map_err(Trouble::from),
             Command::Check(arguments) => check::run(arguments).await,
+            Command::Policy(arguments) => policy::run(arguments).await.map_err(Trouble::from),
+            Command::Push(arguments) => push::run(arguments).await,
+            Command::Explain(arguments) => explain::run(arguments).await,
+            Command::Lint(arguments) => lint::run(arguments).await,
+            Command::Status(arguments) => history::status(arguments).await,
+            Command::History(arguments) => history::history(arguments).await,
+            Command::Redeploy(arguments) => redeploy::run(arguments).await,
+            Command::Completions(arguments) => generate::completions(&arguments),
+            Command::Man(arguments) => generate::man(&arguments),
             Command::Function { function } => {
                 let served = match function {
                     Function::Deploy => Box::pin(stagedrop::entry::deploy()).await,
@@ -85,14 +129,50 @@ pub fn run() -> ExitCode {
                 };
                 served
                     .map(|()| ExitCode::SUCCESS)
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| error.to_string().into())
             }
         }
     });
-    done.unwrap_or_else(|message| failed(&message))
+    // What still packs or reads for an interrupted command is not waited for.
+    runtime.shutdown_background();
+    done.unwrap_or_else(|trouble| failed(&trouble))
 }
 
-fn failed(message: &str) -> ExitCode {
-    anstream::eprintln!("stagedrop: {message}");
+fn failed(trouble: &Trouble) -> ExitCode {
+    trouble.print();
     ExitCode::from(NOT_DONE)
+}
+
+/// The exit status of a command that was carried out.
+fn outcome_code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(OUTCOME_BAD)
+    }
+}
+
+/// Where the records are: as told, else as the functions are told, else beside what is staged.
+fn records_of(told: Option<&S3Prefix>, bucket: Option<&BucketName>) -> Result<S3Prefix, Trouble> {
+    if let Some(told) = told {
+        return Ok(told.clone());
+    }
+    if let Ok(text) = std::env::var(configuration::RECORDS)
+        && !text.is_empty()
+    {
+        return Ok(text.parse()?);
+    }
+    let bucket = bucket.ok_or_else(|| {
+        Trouble::new(
+            "it is not known where the records are",
+            format!(
+                "say it with --records s3://my-artifacts/records/ or by {}",
+                configuration::RECORDS
+            ),
+        )
+    })?;
+    Ok(S3Prefix {
+        bucket: bucket.clone(),
+        prefix: "records/".to_owned(),
+    })
 }

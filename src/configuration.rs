@@ -8,7 +8,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::key_pattern::StagingPattern;
+use crate::metrics::Namespace;
 use crate::object::S3Prefix;
+use crate::settings::RepositoryConfig;
 
 /// How a staged key is read: `staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}`.
 pub const STAGING_KEY_PATTERN: &str = "STAGEDROP_STAGING_KEY_PATTERN";
@@ -18,9 +20,17 @@ pub const SETTINGS: &str = "STAGEDROP_SETTINGS";
 pub const RECORDS: &str = "STAGEDROP_RECORDS";
 /// Whether a `circle.yml` inside an artifact is read: `allowed` (default) or `ignored`.
 pub const REPOSITORY_CONFIG: &str = "STAGEDROP_REPOSITORY_CONFIG";
+/// CloudWatch namespace of the metrics; without it none are written.
+pub const METRICS_NAMESPACE: &str = "STAGEDROP_METRICS_NAMESPACE";
 
 /// Every variable that the functions read.
-pub const VARIABLES: [&str; 4] = [STAGING_KEY_PATTERN, SETTINGS, RECORDS, REPOSITORY_CONFIG];
+pub const VARIABLES: [&str; 5] = [
+    STAGING_KEY_PATTERN,
+    SETTINGS,
+    RECORDS,
+    REPOSITORY_CONFIG,
+    METRICS_NAMESPACE,
+];
 
 /// The folders under the records prefix that the functions write.
 pub const RECORD_FOLDERS: [&str; 4] = ["drops/", "deployments/", "groups/", "open/"];
@@ -39,33 +49,9 @@ pub struct Configuration {
     pub records: S3Prefix,
     /// Whether a `circle.yml` inside an artifact is read.
     pub repository_config: RepositoryConfig,
+    /// Where metrics go, where they go anywhere.
+    pub metrics: Option<Namespace>,
 }
-
-/// Whether a `circle.yml` inside an artifact is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RepositoryConfig {
-    /// It is read, within what the project's settings allow.
-    #[default]
-    Allowed,
-    /// It is not looked at.
-    Ignored,
-}
-
-impl FromStr for RepositoryConfig {
-    type Err = UnknownRepositoryConfig;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "allowed" => Ok(Self::Allowed),
-            "ignored" => Ok(Self::Ignored),
-            _ => Err(UnknownRepositoryConfig),
-        }
-    }
-}
-
-/// The value is neither `allowed` nor `ignored`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("value is unknown, expected `allowed` or `ignored`")]
-pub struct UnknownRepositoryConfig;
 
 /// What is wrong with one variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +124,13 @@ impl Configuration {
             REPOSITORY_CONFIG,
             "set it to allowed or ignored, or leave it away for allowed",
         );
+        let metrics = match reader.value(METRICS_NAMESPACE) {
+            Some(_) => reader.required::<Namespace>(
+                METRICS_NAMESPACE,
+                "set it to a name such as stagedrop, or leave it away to write no metrics",
+            ),
+            None => None,
+        };
         if let Some(pattern) = &pattern {
             if let Some(prefix) = &settings {
                 reader.check_staging_leaves_settings(pattern, prefix);
@@ -165,6 +158,7 @@ impl Configuration {
                     settings,
                     records,
                     repository_config,
+                    metrics,
                 })
             }
             _ => Err(ConfigurationError { faults }),
@@ -316,7 +310,7 @@ mod tests {
     fn read(values: [Option<&str>; 4]) -> Result<Configuration, ConfigurationError> {
         Configuration::read(|name| {
             let position = VARIABLES.iter().position(|variable| *variable == name)?;
-            values[position].map(str::to_owned)
+            values.get(position)?.map(str::to_owned)
         })
     }
 
@@ -363,6 +357,27 @@ mod tests {
              STAGEDROP_REPOSITORY_CONFIG `no`: value is unknown, expected `allowed` or `ignored`; \
              set it to allowed or ignored, or leave it away for allowed"
         );
+    }
+
+    #[test]
+    fn ok_metrics_go_where_the_environment_says_or_nowhere() {
+        let read = |namespace: Option<&str>| {
+            Configuration::read(|name| match name {
+                STAGING_KEY_PATTERN => Some(PATTERN.to_owned()),
+                SETTINGS => Some("s3://abc/settings/".to_owned()),
+                RECORDS => Some("s3://abc/records/".to_owned()),
+                METRICS_NAMESPACE => namespace.map(str::to_owned),
+                _ => None,
+            })
+        };
+        for nowhere in [None, Some("")] {
+            assert_eq!(read(nowhere).unwrap().metrics, None);
+        }
+        let metrics = read(Some("my-stack")).unwrap().metrics.unwrap();
+        assert_eq!(metrics.as_str(), "my-stack");
+        let error = read(Some("AWS/Lambda")).unwrap_err();
+        assert_eq!(error.faults.len(), 1);
+        assert_eq!(error.faults[0].variable, METRICS_NAMESPACE);
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub trait Entries {
     /// The entry at `position` in the archive's own order; `None` beyond the last.
     fn entry(&self, position: u32) -> Option<Entry<'_>>;
 
+    /// The entry at `position` for those who do not ask when it was modified.
+    fn entry_without_time(&self, position: u32) -> Option<Entry<'_>> {
+        self.entry(position)
+    }
+
     /// The name of the entry at `position`, for those who need no more of it.
     fn name(&self, position: u32) -> Option<&[u8]> {
         self.entry(position).map(|entry| entry.name)
@@ -93,6 +98,14 @@ impl Entries for Index {
 
     fn entry(&self, position: u32) -> Option<Entry<'_>> {
         Index::entry(self, usize::try_from(position).ok()?)
+    }
+
+    fn entry_without_time(&self, position: u32) -> Option<Entry<'_>> {
+        let position = usize::try_from(position).ok()?;
+        match self {
+            Index::Zip(index) => index.entry_without_time(position),
+            Index::Tar(index) => index.entry(position),
+        }
     }
 
     fn name(&self, position: u32) -> Option<&[u8]> {
@@ -316,9 +329,12 @@ fn positions(entries: &dyn Entries) -> std::ops::Range<u32> {
     0..u32::try_from(entries.len()).unwrap_or(u32::MAX)
 }
 
-/// All entries with their positions.
+/// All entries, without times, with their positions.
 fn all(entries: &dyn Entries) -> impl Iterator<Item = (u32, Entry<'_>)> {
-    positions(entries).map_while(|position| entries.entry(position).map(|entry| (position, entry)))
+    positions(entries).map_while(|position| {
+        let entry = entries.entry_without_time(position)?;
+        Some((position, entry))
+    })
 }
 
 fn nothing_kept(entries: &dyn Entries, application_root: &str, survey: &Survey) -> Finding {

@@ -11,23 +11,28 @@
 mod findings;
 mod identity;
 mod judge;
+mod redeploy;
 mod ship;
+mod turns;
 
 use aws_lambda_events::event::sqs::SqsBatchResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::advance::{GroupName, Invocation};
+use crate::advance::{Conductor, GroupName, Invocation};
 use crate::archive::Limits;
 use crate::configuration::Configuration;
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{CodeDeploy, DeploymentConfigs, Region};
 use crate::fault::{Fault, Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{Intake, Notice, StagedArtifact, read_event};
-use crate::key_pattern::Build;
+use crate::journal;
+use crate::key_pattern::{Build, Captures};
 use crate::object::{ObjectKey, SourceObject};
 use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget};
 use crate::records::{Change, DocumentStore, Records};
+use crate::redeployment::WishKey;
 use crate::revision::{MultipartUploads, ObjectHead, ObjectStore};
 use crate::service_error::Kind;
 
@@ -119,10 +124,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
-                            tracing::error!(
-                                error_type = retry.reason.error_type(),
-                                "message is given back: {retry}"
-                            );
+                            journal::given_back(&retry);
                             answer.add_failure(&item.item_identifier);
                             break;
                         }
@@ -147,7 +149,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             Notice::Ignored(reason) => Handled::Ignored(reason.to_string()),
         };
         if let Handled::Ignored(reason) = &handled {
-            tracing::info!("event ignored: {reason}");
+            let decision = Decision::EventIgnored { reason };
+            invocation.journal.tell(&Subject::default(), &decision);
         }
         Ok(handled)
     }
@@ -195,7 +198,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             sequencer: staged.sequencer.clone(),
             uploaded_at: found.head.last_modified,
         };
-        let (build, build_findings) = match pattern.read(found.key.as_str()) {
+        let (build, build_findings) = match self.read_key(found.key.as_str()) {
             Some(captures) => Build::read(&captures, &found.head.metadata),
             None => (Build::default(), Vec::new()),
         };
@@ -214,10 +217,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 )));
             }
         };
+        invocation
+            .journal
+            .tell(&Subject::of_drop(&drop), &Decision::DropClaimed);
         let status = match self.work(&mut drop, build_findings, invocation).await {
             Ok(status) => status,
             Err(Fault::Reject(findings)) => {
-                self.close(&drop, DropStatus::Rejected, findings).await?
+                self.close(&drop, DropStatus::Rejected, findings, invocation)
+                    .await?
             }
             Err(Fault::Retry(retry)) => return Err(retry),
         };
@@ -239,7 +246,16 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             && key.as_str().starts_with(pattern.static_prefix());
         !under_records
             && !key.as_str().ends_with('/')
-            && (beside || pattern.read(key.as_str()).is_some())
+            && (beside || self.read_key(key.as_str()).is_some())
+    }
+
+    /// What a staged key says of its build; that of a wish is the artifact's.
+    fn read_key(&self, key: &str) -> Option<Captures> {
+        let pattern = &self.configuration.staging_key_pattern;
+        match WishKey::read(key) {
+            Some(wish) => pattern.read(&wish.stem),
+            None => pattern.read(key),
+        }
     }
 
     /// The reading of the key whose object is the event's.
@@ -286,21 +302,24 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     async fn claim(&self, artifact: Artifact, build: Build) -> Result<Claim, Retry> {
         let staged_key = artifact.object.key.as_str().to_owned();
         let fresh = Drop::claimed(artifact, build, Timestamp::now());
-        if let Some(known) = self.records.drop(&staged_key).await?
-            && known.drop_id == fresh.drop_id
-            && known.status.is_terminal()
-            && !known.is_abandoned()
-        {
-            // Whoever ended it may have died before the mark was taken away.
-            self.records.close_drop(&fresh.drop_id).await?;
-            return Ok(Claim::Ended(known.status));
+        let known = self.records.drop(&staged_key).await?;
+        match known.filter(|known| known.drop_id == fresh.drop_id && !known.is_abandoned()) {
+            Some(known) if known.status.is_terminal() => {
+                // Whoever ended it may have died before the mark was taken away.
+                self.records.close_drop(&fresh.drop_id).await?;
+                return Ok(Claim::Ended(known.status));
+            }
+            // It was marked as open before it was written.
+            Some(known) => return Ok(Claim::Taken(Box::new(known))),
+            None => {}
         }
         self.records.open_drop(&fresh.drop_id, &staged_key).await?;
         let claim = self
             .records
             .update_drop(&staged_key, |known| match known {
                 Some(known) if known.drop_id == fresh.drop_id && known.is_abandoned() => {
-                    Change::Write(fresh.clone(), Claim::Taken(Box::new(fresh.clone())))
+                    let again = known.taken_up_again(&fresh);
+                    Change::Write(again.clone(), Claim::Taken(Box::new(again)))
                 }
                 Some(known) if known.drop_id == fresh.drop_id && known.status.is_terminal() => {
                     Change::Keep(Claim::Ended(known.status))
@@ -328,12 +347,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         invocation: &Invocation,
     ) -> Result<DropStatus, Fault> {
         let staged_key = drop.artifact.object.key.as_str();
-        if self
-            .configuration
-            .staging_key_pattern
-            .read(staged_key)
-            .is_none()
-        {
+        let wish = WishKey::read(staged_key);
+        if self.read_key(staged_key).is_none() {
             let finding = Finding::warn(
                 "staging-key-unknown",
                 format!(
@@ -342,81 +357,78 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 ),
                 "upload the artifact under a key of that pattern, followed by .zip, .tar.gz, .tgz or .tar",
             );
-            return Ok(self.close(drop, DropStatus::Ignored, vec![finding]).await?);
+            return Ok(self
+                .close(drop, DropStatus::Ignored, vec![finding], invocation)
+                .await?);
         }
         if build_findings.iter().any(Finding::refuses) {
             return Err(Fault::Reject(build_findings));
         }
-        let judged = match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
-            judge::Judgement::Ignore(findings) => {
-                return Ok(self.close(drop, DropStatus::Ignored, findings).await?);
+        if let Some(turns) = self.turns_under_way(drop).await? {
+            let mut taken = Vec::new();
+            for turn in turns {
+                // One group's trouble is not the others'.
+                let status = self.take_turn(drop, turn, invocation).await;
+                taken.push(status.map_err(Fault::from));
             }
-            judge::Judgement::Deploy(judged) => judged,
+            return self.status_after(drop, taken).await;
+        }
+        let judged = if let Some(wish) = &wish {
+            Box::new(Box::pin(self.judge_wish(drop, wish)).await?)
+        } else {
+            match Box::pin(self.judge(&drop.artifact.object, &drop.build)).await? {
+                judge::Judgement::Ignore(findings) => {
+                    return Ok(self
+                        .close(drop, DropStatus::Ignored, findings, invocation)
+                        .await?);
+                }
+                judge::Judgement::Deploy(judged) => judged,
+            }
         };
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
         self.note_targets(drop, &judged, findings).await?;
-        let mut queued = Vec::new();
+        // Every revision stands before the first group hears of the drop: what refuses one refuses the whole.
+        let (mut ended, mut shipped) = (Vec::new(), Vec::new());
         for target in &judged.targets {
-            let known = drop.target(
-                &target.settings.application,
-                &target.settings.deployment_group,
-            );
-            if known.is_none_or(|known| known.status.is_terminal()) {
-                queued.push((target, None));
-                continue;
-            }
-            let shipped = known.and_then(|known| known.revision.clone());
-            let revision = match shipped {
-                Some(revision) => revision,
-                None => Box::pin(self.ship(drop, &judged, target)).await?,
-            };
-            queued.push((target, self.enqueue(drop, target, revision).await?));
-        }
-        let mut first_trouble = None;
-        for (target, group) in queued {
             let name = GroupName {
                 application: target.settings.application.clone(),
                 deployment_group: target.settings.deployment_group.clone(),
                 region: target.settings.region.clone(),
             };
+            let known = drop.target(&name.application, &name.deployment_group);
+            if known.is_none_or(|known| known.status.is_terminal()) {
+                ended.push((name, None));
+                continue;
+            }
+            let revision = match known.and_then(|known| known.revision.clone()) {
+                Some(revision) => revision,
+                None => Box::pin(self.ship(drop, &judged, target, invocation)).await?,
+            };
+            shipped.push((name, target, revision));
+        }
+        // The first one's is looked at when it is admitted, before anything is written.
+        for (name, ..) in shipped.iter().skip(1) {
+            self.group_in_region(name).await?;
+        }
+        let mut taken = Vec::new();
+        for turn in ended {
+            let status = self.take_turn(drop, turn, invocation).await;
+            taken.push(status.map_err(Fault::from));
+        }
+        for (name, target, revision) in shipped {
             // One group's trouble is not the others'.
-            if let Err(retry) =
-                Box::pin(self.conductor(invocation).advance_from(&name, group)).await
-            {
-                first_trouble.get_or_insert(retry);
-            }
+            taken.push(
+                match self.enqueue(drop, target, revision, invocation).await {
+                    Ok(seen) => self
+                        .take_turn(drop, (name, seen), invocation)
+                        .await
+                        .map_err(Fault::from),
+                    Err(fault) => Err(fault),
+                },
+            );
         }
-        if let Some(retry) = first_trouble {
-            return Err(retry.into());
-        }
-        self.tell_waiting(drop, invocation).await?;
-        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
-        Ok(now
-            .filter(|now| now.drop_id == drop.drop_id)
-            .map_or(DropStatus::Superseded, |now| now.status))
-    }
-
-    /// Lets the drop's document say so where its build waits: nobody else tells of a group that was known
-    /// to be busy, so that CodeDeploy was not even asked.
-    async fn tell_waiting(&self, drop: &Drop, invocation: &Invocation) -> Result<(), Retry> {
-        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
-        let Some(now) = now.filter(|now| now.drop_id == drop.drop_id) else {
-            return Ok(());
-        };
-        for target in &now.deployments {
-            if target.status == DropStatus::Deploying && target.deployment_id.is_none() {
-                let name = GroupName {
-                    application: target.application.clone(),
-                    deployment_group: target.deployment_group.clone(),
-                    region: target.region.clone(),
-                };
-                self.conductor(invocation)
-                    .tell_waiting(&name, &drop.drop_id)
-                    .await?;
-            }
-        }
-        Ok(())
+        self.status_after(drop, taken).await
     }
 
     /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.
@@ -459,43 +471,47 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         Ok(())
     }
 
-    /// Ends a drop that has no target.
+    /// Ends a drop, but for the targets that have a turn in their group, or had one.
     async fn close(
         &self,
         drop: &Drop,
         status: DropStatus,
         findings: Vec<Finding>,
+        invocation: &Invocation,
     ) -> Result<DropStatus, Retry> {
-        for finding in &findings {
-            tracing::info!(
-                drop = %drop.drop_id, staged_key = %drop.artifact.object.key, code = finding.code,
-                "finding: {finding}"
-            );
+        // What a group decided is not undone by what a later attempt found.
+        let mut has_turn = Vec::new();
+        for target in &drop.deployments {
+            let (application, group) = (&target.application, &target.deployment_group);
+            let group = self.records.group(application, group).await?;
+            if group.is_some_and(|group| group.knows(&drop.drop_id)) {
+                has_turn.push((target.application.clone(), target.deployment_group.clone()));
+            }
         }
+        let mut is_news = false;
         let closed = self
             .change_drop(drop, |drop| {
-                // What has a turn in some group already is not undone by what a later attempt found.
-                let under_way = drop
-                    .deployments
-                    .iter()
-                    .any(|target| target.deployment_id.is_some());
-                if drop.status.is_terminal() || under_way {
+                is_news = !drop.status.is_terminal();
+                if !is_news {
                     return false;
                 }
-                for target in &mut drop.deployments {
-                    target.status = status;
-                }
-                drop.close(status, findings.clone());
+                drop.close(status, &findings, &has_turn);
                 true
             })
             .await?;
         if closed.status.is_terminal() {
             self.records.close_drop(&drop.drop_id).await?;
         }
-        tracing::info!(
-            drop = %drop.drop_id, staged_key = %drop.artifact.object.key, status = closed.status.as_str(),
-            build_num = drop.build.build_num.as_deref(), "drop ended"
-        );
+        if is_news && closed.status.is_terminal() {
+            let decision = Decision::DropEnded {
+                status: closed.status,
+                seconds_from_upload: seconds_from(closed.artifact.uploaded_at, closed.updated_at),
+                findings: &closed.findings,
+            };
+            invocation
+                .journal
+                .tell(&Subject::of_drop(&closed), &decision);
+        }
         Ok(closed.status)
     }
 
@@ -529,8 +545,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         })
     }
 
-    fn conductor<'a>(&'a self, invocation: &'a Invocation) -> crate::advance::Conductor<'a, D, C> {
-        crate::advance::Conductor {
+    fn conductor<'a>(&'a self, invocation: &'a Invocation) -> Conductor<'a, D, C> {
+        Conductor {
             records: &self.records,
             codedeploy: &self.codedeploy,
             invocation,

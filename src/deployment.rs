@@ -215,7 +215,7 @@ impl DeploymentStatus {
     }
 }
 
-/// `ApplicationInfo.computePlatform`.
+/// `ApplicationInfo.computePlatform`; an AppSpec is for one of them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ComputePlatform {
     /// EC2 and on-premises instances.
@@ -225,6 +225,16 @@ pub enum ComputePlatform {
     /// Amazon ECS.
     #[serde(rename = "ECS")]
     Ecs,
+}
+
+impl std::fmt::Display for ComputePlatform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Server => "Server",
+            Self::Lambda => "Lambda",
+            Self::Ecs => "ECS",
+        })
+    }
 }
 
 /// Everything that `CreateDeployment` is asked for.
@@ -324,6 +334,9 @@ pub struct DeploymentInfo {
     pub status: DeploymentStatus,
     /// Revision, where it is one that can be named (S3 or GitHub).
     pub revision: Option<RevisionLocation>,
+    /// Whether it only restarts the application (`deploymentMode: RESTART`): it has no revision, and what is
+    /// live stays so.
+    pub is_restart: bool,
     /// Description.
     pub description: Option<String>,
     /// Who made it: `user`, `codeDeployRollback`, `autoscaling`, …

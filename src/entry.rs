@@ -13,6 +13,8 @@ use crate::configuration::Configuration;
 use crate::deploy::Deploy;
 use crate::deployment::Region;
 use crate::fault::{Retry, RetryReason};
+use crate::journal::{self, Journal};
+use crate::metrics::Namespace;
 use crate::record::Record;
 use crate::records::Records;
 
@@ -38,6 +40,7 @@ pub async fn run_to_exit(
 /// A fault of the environment, or of the Runtime API.
 pub async fn deploy() -> Result<(), lambda_runtime::Error> {
     let (configuration, aws, region) = prepare().await?;
+    let metrics = &configuration.metrics.clone();
     let deploy = &Deploy {
         records: Records::new(&aws, configuration.records.clone()),
         objects: &aws,
@@ -47,12 +50,13 @@ pub async fn deploy() -> Result<(), lambda_runtime::Error> {
         limits: Default::default(),
     };
     run(service_fn(|event: LambdaEvent<Value>| async move {
-        let invocation = begun(&event);
-        log(in_time(
+        let invocation = begun(&event, metrics);
+        let answer = in_time(
             &invocation,
             Box::pin(deploy.handle(&event.payload, &invocation)),
         )
-        .await)
+        .await;
+        ended(answer, &invocation, deploy.records.take_contention())
     }))
     .await
 }
@@ -63,24 +67,26 @@ pub async fn deploy() -> Result<(), lambda_runtime::Error> {
 /// A fault of the environment, or of the Runtime API.
 pub async fn record() -> Result<(), lambda_runtime::Error> {
     let (configuration, aws, region) = prepare().await?;
+    let metrics = &configuration.metrics.clone();
     let record = &Record {
         records: Records::new(&aws, configuration.records),
         codedeploy: &aws,
         region,
     };
     run(service_fn(|event: LambdaEvent<Value>| async move {
-        let invocation = begun(&event);
-        log(in_time(
+        let invocation = begun(&event, metrics);
+        let answer = in_time(
             &invocation,
             Box::pin(record.handle(&event.payload, &invocation)),
         )
-        .await)
+        .await;
+        ended(answer, &invocation, record.records.take_contention())
     }))
     .await
 }
 
 async fn prepare() -> Result<(Configuration, Aws, Region), lambda_runtime::Error> {
-    lambda_runtime::tracing::init_default_subscriber();
+    journal::start();
     let configuration = Configuration::read(|name| std::env::var(name).ok());
     let aws = Aws::from_environment().await;
     let region = aws
@@ -94,7 +100,7 @@ async fn prepare() -> Result<(Configuration, Aws, Region), lambda_runtime::Error
     }
 }
 
-fn begun(event: &LambdaEvent<Value>) -> Invocation {
+fn begun(event: &LambdaEvent<Value>, metrics: &Option<Namespace>) -> Invocation {
     let deadline = event.context.deadline();
     let left = deadline
         .duration_since(SystemTime::now())
@@ -103,6 +109,7 @@ fn begun(event: &LambdaEvent<Value>) -> Invocation {
     Invocation::begun(
         &event.context.request_id,
         now.checked_add(left).unwrap_or(now),
+        Journal::new(metrics.clone()),
     )
 }
 
@@ -125,13 +132,15 @@ async fn in_time(
     })
 }
 
-/// The one place where a failed event is logged.
-fn log(answer: Result<Value, Retry>) -> Result<Value, Retry> {
+/// Tells of an event that is over; the one place where a failed one is logged.
+fn ended(
+    answer: Result<Value, Retry>,
+    invocation: &Invocation,
+    conflicts: u64,
+) -> Result<Value, Retry> {
+    invocation.journal.conflicts(conflicts);
     if let Err(retry) = &answer {
-        tracing::error!(
-            error_type = retry.reason.error_type(),
-            "event is given back to Lambda: {retry}"
-        );
+        journal::given_back(retry);
     }
     answer
 }

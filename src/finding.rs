@@ -3,6 +3,8 @@
 //! One [`Finding`] type for every reason to refuse or to warn: settings, key patterns, archives,
 //! the bundle check. Findings stand in the drop's record and in the command line's reports.
 
+pub mod codes;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@
 //! ```
 
 mod build;
+mod encoded_word;
 pub(crate) mod spelling;
 mod staging;
 mod template;
@@ -18,6 +19,7 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use build::{Build, METADATA_NAMES, SHORT_COMMIT_DIGITS, VALUE_BYTES_MAX};
+pub use encoded_word::encode as metadata_value;
 pub use staging::{Captures, EXTENSIONS, StagingPattern};
 pub use template::{PATTERN_BYTES_MAX, PatternError, Variable};
 use template::{Part, Template};
@@ -319,6 +321,21 @@ mod tests {
             pattern.expand(&long),
             Err(ExpandError::TooLong { bytes: 1200 })
         );
+    }
+
+    #[test]
+    fn err_keys_that_cannot_be_have_their_codes() {
+        let code = |pattern: &str, branch: Option<&str>| {
+            let build = Build {
+                branch: branch.map(str::to_owned),
+                ..Build::default()
+            };
+            let pattern: KeyPattern = pattern.parse().unwrap();
+            pattern.expand(&build).unwrap_err().finding().code
+        };
+        assert_eq!(code("{COMMIT}", None), "key-value-missing");
+        let long = "/".repeat(400);
+        assert_eq!(code("{BRANCH}", Some(&long)), "key-too-long");
     }
 
     #[test]

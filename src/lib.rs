@@ -17,7 +17,8 @@
 //! ```
 //!
 //! [`deploy`] and [`record`] are the two use cases; everything above them in the picture turns values into
-//! values. [`records`] is the only state, [`advance`] the only room that creates deployments.
+//! values. [`records`] is the only state, [`advance`] the only room that creates deployments. What either decides
+//! is a [`decision`], which [`journal`] logs and [`metrics`] counts.
 //!
 //! # Who may use whom
 //!
@@ -41,20 +42,39 @@ pub mod archive;
 pub mod artifact;
 pub mod aws;
 pub mod bundle_check;
+#[cfg(feature = "cli")]
+pub mod ci_environment;
 pub mod configuration;
 pub mod contents;
+pub mod decision;
 pub mod deploy;
 pub mod deployment;
+#[cfg(feature = "cli")]
+pub mod destination;
 pub mod entry;
+#[cfg(feature = "cli")]
+pub mod excerpt;
+#[cfg(feature = "cli")]
+pub mod explain;
 pub mod fault;
 pub mod finding;
+#[cfg(feature = "cli")]
+pub mod following;
 pub mod intake;
+pub mod journal;
 pub mod key_pattern;
 #[cfg(feature = "local")]
 pub mod local;
+pub mod metrics;
 pub mod object;
+#[cfg(feature = "cli")]
+pub mod overview;
+#[cfg(feature = "cli")]
+pub mod packing;
+pub mod policy;
 pub mod record;
 pub mod records;
+pub mod redeployment;
 pub mod revision;
 pub mod service_error;
 pub mod settings;

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod codedeploy;
 pub mod events;
 pub mod faults;
+pub mod iam;
 pub mod identity;
 pub mod runtime_api;
 pub mod s3;
@@ -38,6 +39,7 @@ use self::agent::Agent;
 use self::codedeploy::{ApiError, CodeDeploy, LimitWording, Platform, Progress};
 use self::events::{Delivery, Router, Target};
 use self::faults::{Faults, Service, Wire, WireBody};
+use self::iam::{Guarded, Iam};
 use self::runtime_api::{Function, FunctionSpec, Observer};
 use self::s3::{LocalS3, Store, StoreError, Versioning};
 
@@ -69,6 +71,8 @@ pub struct Options {
     pub limit_wording: LimitWording,
     /// How often the schedule ticks by itself; never where `None`.
     pub schedule: Option<Duration>,
+    /// Whether revisions lie in somebody else's S3; deployments then succeed and leave nothing behind.
+    pub revisions_elsewhere: bool,
 }
 
 impl Default for Options {
@@ -86,6 +90,7 @@ impl Default for Options {
             page_size: 100,
             limit_wording: LimitWording::Current,
             schedule: None,
+            revisions_elsewhere: false,
         }
     }
 }
@@ -181,6 +186,7 @@ pub struct LocalAws {
     codedeploy: CodeDeploy,
     router: Router,
     faults: Arc<Faults>,
+    iam: Arc<Iam>,
     agent: Arc<Agent>,
     address: SocketAddr,
     data: PathBuf,
@@ -210,8 +216,9 @@ impl LocalAws {
             instances: options.instances,
             progress: options.progress,
             limit_wording: options.limit_wording,
-            store: Some(s3.store()),
-            agent: Some(Arc::clone(&agent)),
+            store: (!options.revisions_elsewhere).then(|| s3.store()),
+            revisions_elsewhere: options.revisions_elsewhere,
+            agent: (!options.revisions_elsewhere).then(|| Arc::clone(&agent)),
         });
         let router = Router::new(options.region.clone(), options.delivery);
         let told = router.clone();
@@ -234,6 +241,7 @@ impl LocalAws {
             codedeploy,
             router,
             faults,
+            iam: Arc::default(),
             agent,
             address,
             data,
@@ -249,22 +257,16 @@ impl LocalAws {
         format!("http://{}", self.address)
     }
 
-    /// Opens addresses for one more caller, who is named `label` in the request log and in the
-    /// plan of faults.
+    /// Opens addresses for one more caller, who is named `label` in the request log, in the plan of
+    /// faults and where [`Self::iam`] attaches policies.
     ///
     /// # Errors
     /// Where there is no port left.
     pub async fn endpoints(&self, label: &str) -> Result<Endpoints, LocalError> {
-        let s3 = listen(
-            Arc::new(self.s3.clone()),
-            0,
-            label,
-            &self.faults,
-            &self.stop,
-        )
-        .await?;
-        let codedeploy = Arc::new(self.codedeploy.clone());
-        let codedeploy = listen(codedeploy, 0, label, &self.faults, &self.stop).await?;
+        let s3 = Guarded::new(self.s3.clone(), Arc::clone(&self.iam), label);
+        let s3 = listen(Arc::new(s3), 0, label, &self.faults, &self.stop).await?;
+        let codedeploy = Guarded::new(self.codedeploy.clone(), Arc::clone(&self.iam), label);
+        let codedeploy = listen(Arc::new(codedeploy), 0, label, &self.faults, &self.stop).await?;
         Ok(Endpoints {
             s3: format!("http://{s3}"),
             codedeploy: format!("http://{codedeploy}"),
@@ -437,6 +439,11 @@ impl LocalAws {
     /// The request log and the plan of faults.
     pub fn faults(&self) -> Arc<Faults> {
         Arc::clone(&self.faults)
+    }
+
+    /// Who may do what, by label; everybody everything until policies are attached.
+    pub fn iam(&self) -> &Iam {
+        &self.iam
     }
 
     /// The folder under which deployments install.

@@ -16,17 +16,16 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::advance::{Conductor, GroupName, Invocation};
+use crate::decision::{Decision, Subject, seconds_from};
 use crate::deployment::{
-    CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, DeploymentToken,
-    Region,
+    CodeDeploy, DeploymentId, DeploymentInfo, DeploymentStatus, DeploymentTargets, Region,
 };
 use crate::fault::{Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{DeploymentStateChange, Intake, Notice, read_event};
-use crate::records::deployment::DeploymentRecord;
+use crate::journal;
 use crate::records::drop::{ABANDONED, DropStatus};
-use crate::records::group::{Group, Running};
-use crate::records::queue::End;
+use crate::records::group::Running;
 use crate::records::{Change, DocumentStore, OpenGroup, Records};
 use crate::service_error::ServiceError;
 
@@ -67,14 +66,14 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 for notice in &notices {
                     answers.push(self.handle_notice(notice, invocation).await?);
                 }
-                Ok(json!({ "recorded": answers }))
+                Ok(json!({ "recorded": answers, "outcomes": invocation.journal.take_outcomes() }))
             }
             Intake::Batch(items) => {
                 let mut answer = SqsBatchResponse::default();
                 for item in &items {
                     for notice in &item.notices {
                         if let Err(retry) = self.handle_notice(notice, invocation).await {
-                            tracing::error!(error_type = retry.reason.error_type(), "{retry}");
+                            journal::given_back(&retry);
                             answer.add_failure(&item.item_identifier);
                             break;
                         }
@@ -93,17 +92,11 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         match notice {
             Notice::StateChange(change) => self.state_changed(change, invocation).await,
             Notice::Schedule(_) => self.settle(invocation).await,
-            Notice::Staged(_) => {
-                tracing::info!(
-                    reason = "staged-object",
-                    "event ignored: the deploy function takes staged objects"
-                );
-                Ok(json!({ "ignored": "a staged object is the deploy function's business" }))
-            }
-            Notice::Ignored(reason) => {
-                tracing::info!(reason = reason.code(), "event ignored: {reason}");
-                Ok(json!({ "ignored": reason.to_string() }))
-            }
+            Notice::Staged(_) => Ok(ignored(
+                invocation,
+                "a staged object is the deploy function's business",
+            )),
+            Notice::Ignored(reason) => Ok(ignored(invocation, &reason.to_string())),
         }
     }
 
@@ -174,122 +167,26 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         region: &Region,
         invocation: &Invocation,
     ) -> Result<(), Retry> {
-        let now = Timestamp::now();
-        let mut news = DeploymentRecord::of(info, region, now);
-        if info.status == DeploymentStatus::Failed {
-            let known = self.records.deployment(&info.deployment_id).await?;
-            if known.is_none_or(|known| known.failures.is_empty()) {
-                news.failures = self
-                    .codedeploy
-                    .failed_targets(region, &info.deployment_id, TARGETS_MAX)
-                    .await?;
-                news.failures.truncate(FAILURES_MAX);
-            }
+        let known = self.records.deployment(&info.deployment_id).await?;
+        let mut failures = Vec::new();
+        let are_known = known.as_ref().is_some_and(|k| !k.failures.is_empty());
+        if info.status == DeploymentStatus::Failed && !are_known {
+            failures = self
+                .codedeploy
+                .failed_targets(region, &info.deployment_id, TARGETS_MAX)
+                .await?;
+            failures.truncate(FAILURES_MAX);
         }
         let name = GroupName {
             application: info.application.clone(),
             deployment_group: info.deployment_group.clone(),
             region: region.clone(),
         };
-        let token = info
-            .description
-            .as_deref()
-            .and_then(DeploymentToken::in_description);
-        // Who it belongs to stands in the group's document, and has to be read before the end removes it.
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        if let Some(group) = &group {
-            attribute(&mut news, group, token.as_ref());
+        let conductor = self.conductor(invocation);
+        if let Some(seen) = conductor.observe(&name, info, known, failures).await? {
+            Box::pin(conductor.advance_from(&name, Some(seen))).await?;
         }
-        let record = self
-            .records
-            .update_deployment(&info.deployment_id, |known| {
-                let merged = match &known {
-                    Some(known) => news.clone().merged_into(known),
-                    None => news.clone(),
-                };
-                let unchanged = known.is_some_and(|known| {
-                    DeploymentRecord {
-                        updated_at: now,
-                        ..known
-                    } == merged
-                });
-                if unchanged {
-                    Change::Keep(merged)
-                } else {
-                    Change::Write(merged.clone(), merged)
-                }
-            })
-            .await?;
-        self.link_rollbacks(&record, now).await?;
-        let duration_seconds = record.duration_seconds();
-        let end = info.status.is_terminal().then(|| End {
-            deployment_id: info.deployment_id.clone(),
-            status: info.status,
-            revision: record.revision.clone(),
-            creator: record.creator.clone(),
-            ended_at: record.times.completed_at.unwrap_or(now),
-            duration_seconds,
-            error: record.error.clone(),
-            failures: record.failures.clone(),
-        });
-        let is_known = group.as_ref().is_some_and(|group| {
-            let running = group.running.as_ref();
-            running.and_then(Running::deployment_id) == Some(&info.deployment_id)
-        });
-        if end.is_none() && is_known {
-            return Ok(());
-        }
-        let (group, ()) = self
-            .records
-            .update_group(&name.application, &name.deployment_group, region, |group| {
-                let mut changed = false;
-                if let Some(token) = &token {
-                    changed |= group.created(token, &info.deployment_id, now);
-                }
-                match &end {
-                    Some(end) => changed |= group.ended(end),
-                    None if !changed => changed = group.occupied(&info.deployment_id, now),
-                    None => {}
-                }
-                (changed, ())
-            })
-            .await?;
-        tracing::info!(
-            deployment_id = %info.deployment_id, application = %name.application,
-            deployment_group = %name.deployment_group, status = info.status.as_str(),
-            error_code = record.error.as_ref().map(|error| error.code.as_str()),
-            build_num = record.build.as_ref().and_then(|build| build.build_num.as_deref()),
-            "deployment recorded"
-        );
-        Box::pin(self.conductor(invocation).advance_from(&name, Some(group))).await
-    }
-
-    /// Links a rollback to what it rolls back, and back.
-    async fn link_rollbacks(&self, record: &DeploymentRecord, now: Timestamp) -> Result<(), Retry> {
-        let Some(rolled_back) = record
-            .rollback
-            .as_ref()
-            .and_then(|rollback| rollback.rolls_back.clone())
-        else {
-            return Ok(());
-        };
-        self.records
-            .update_deployment(&rolled_back, |known| match known {
-                Some(mut known) => {
-                    if known.link_rollback(&record.deployment_id) {
-                        known.updated_at = now;
-                        Change::Write(known, ())
-                    } else {
-                        Change::Keep(())
-                    }
-                }
-                // Its own event brings it; CodeDeploy tells this link from the other side too.
-                None => Change::Keep(()),
-            })
-            .await
+        Ok(())
     }
 
     /// Settles what no event told: every open group, and drops that nobody works on any more.
@@ -303,28 +200,46 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
             );
             by_group.entry(name).or_default().push(marker);
         }
-        let mut settled = 0_usize;
+        let (mut settled, mut waiting) = (0_usize, 0_usize);
         let mut first_trouble = None;
         for markers in by_group.values() {
             // One group's trouble is not the others'.
-            match self.settle_group(markers, invocation).await {
+            match self.settle_group(markers, &mut waiting, invocation).await {
                 Ok(()) => settled += 1,
                 Err(retry) => {
-                    tracing::error!(error_type = retry.reason.error_type(), "{retry}");
+                    journal::given_back(&retry);
                     first_trouble.get_or_insert(retry);
                 }
             }
         }
-        let abandoned = self.settle_drops().await?;
+        let abandoned = match self.settle_drops(invocation).await {
+            Ok(abandoned) => abandoned,
+            Err(retry) => {
+                journal::given_back(&retry);
+                first_trouble.get_or_insert(retry);
+                0
+            }
+        };
+        invocation.journal.tell(
+            &Subject::default(),
+            &Decision::Settled {
+                groups: settled,
+                waiting,
+                abandoned,
+            },
+        );
         match first_trouble {
-            Some(retry) => Err(retry),
-            None => Ok(json!({ "groups_settled": settled, "drops_abandoned": abandoned })),
+            // An error would keep from the on-success destination what was settled; the next tick finds the
+            // trouble again.
+            Some(retry) if !invocation.journal.has_outcomes() => Err(retry),
+            _ => Ok(json!({ "groups_settled": settled, "drops_abandoned": abandoned })),
         }
     }
 
     async fn settle_group(
         &self,
         markers: &[OpenGroup],
+        waiting: &mut usize,
         invocation: &Invocation,
     ) -> Result<(), Retry> {
         let Some(first) = markers.first() else {
@@ -350,6 +265,7 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         let Some(group) = group.filter(|group| !group.is_quiet()) else {
             return Ok(());
         };
+        *waiting = waiting.saturating_add(group.waiting.len());
         let name = GroupName {
             application: group.application.clone(),
             deployment_group: group.deployment_group.clone(),
@@ -364,70 +280,61 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                             return self.observe(&info, &name.region, invocation).await;
                         }
                     }
-                    None => self.settle_unnamed(&name, now).await?,
+                    None => return self.settle_unnamed(&name, invocation).await,
                 }
             }
             Some(Running::Intended { .. }) | None => {}
         }
-        Box::pin(self.conductor(invocation).advance(&name)).await?;
-        self.settle_found(&name, group.running.as_ref(), invocation)
-            .await
-    }
-
-    /// A deployment that was found for an intent may have ended long ago, with its event lost too.
-    async fn settle_found(
-        &self,
-        name: &GroupName,
-        before: Option<&Running>,
-        invocation: &Invocation,
-    ) -> Result<(), Retry> {
-        if !matches!(before, Some(Running::Intended { .. })) {
-            return Ok(());
+        let was_intended = matches!(group.running, Some(Running::Intended { .. }));
+        let conductor = self.conductor(invocation);
+        let now = Box::pin(conductor.advance_from(&name, Some(group.into()))).await?;
+        match now.running {
+            // A deployment that was found for an intent may have ended long ago, with its event lost too.
+            Some(Running::Deploying { deployment_id, .. }) if was_intended => {
+                let info = self
+                    .codedeploy
+                    .deployment(&name.region, &deployment_id)
+                    .await?;
+                if info.status.is_terminal() {
+                    self.observe(&info, &name.region, invocation).await?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        let group = self
-            .records
-            .group(&name.application, &name.deployment_group)
-            .await?;
-        let Some(Running::Deploying { deployment_id, .. }) = group.and_then(|group| group.running)
-        else {
-            return Ok(());
-        };
-        let info = self
-            .codedeploy
-            .deployment(&name.region, &deployment_id)
-            .await?;
-        if info.status.is_terminal() {
-            self.observe(&info, &name.region, invocation).await?;
-        }
-        Ok(())
     }
 
     /// A group that was busy with a deployment that CodeDeploy did not name.
-    async fn settle_unnamed(&self, name: &GroupName, now: Timestamp) -> Result<(), Retry> {
+    async fn settle_unnamed(&self, name: &GroupName, invocation: &Invocation) -> Result<(), Retry> {
         let last = self
             .codedeploy
             .deployment_group(&name.region, &name.application, &name.deployment_group)
             .await?
             .last_attempted;
-        self.records
-            .update_group(
-                &name.application,
-                &name.deployment_group,
-                &name.region,
-                |group| {
-                    let changed = match &last {
-                        Some((id, status)) if !status.is_terminal() => group.occupied(id, now),
-                        _ => group.vacated(None),
-                    };
-                    (changed, ())
-                },
-            )
+        let last = match last {
+            Some((id, status)) if status.is_terminal() => {
+                let ended = self.codedeploy.deployment(&name.region, &id).await?;
+                return self.observe(&ended, &name.region, invocation).await;
+            }
+            Some((id, _)) => Some(id),
+            None => None,
+        };
+        let conductor = self.conductor(invocation);
+        let (seen, ()) = conductor
+            .change(name, |group| {
+                let changed = match &last {
+                    Some(id) => group.occupied(id, Timestamp::now()),
+                    None => group.vacated(None),
+                };
+                (changed, ())
+            })
             .await?;
+        Box::pin(conductor.advance_from(name, Some(seen))).await?;
         Ok(())
     }
 
     /// Drops that were claimed and never came as far as a group.
-    async fn settle_drops(&self) -> Result<usize, Retry> {
+    async fn settle_drops(&self, invocation: &Invocation) -> Result<usize, Retry> {
         let now = Timestamp::now();
         let mut abandoned = 0;
         for open in self.records.open_drops().await? {
@@ -470,12 +377,20 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                             "look at the function's log and failure queue, then redrive the message or upload the artifact again",
                         ));
                         drop.updated_at = now;
-                        Change::Write(drop, true)
+                        Change::Write(drop.clone(), Some(drop))
                     }
-                    _ => Change::Keep(false),
+                    _ => Change::Keep(None),
                 })
                 .await?;
-            abandoned += usize::from(gave_up);
+            if let Some(drop) = &gave_up {
+                abandoned += 1;
+                let decision = Decision::DropEnded {
+                    status: drop.status,
+                    seconds_from_upload: seconds_from(drop.artifact.uploaded_at, now),
+                    findings: &drop.findings,
+                };
+                invocation.journal.tell(&Subject::of_drop(drop), &decision);
+            }
             self.records.close_drop(&open.drop_id).await?;
         }
         Ok(abandoned)
@@ -490,28 +405,12 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     }
 }
 
-fn is_older(marker: &OpenGroup, now: Timestamp) -> bool {
-    now.duration_since(marker.since) > MARKER_LEFT_OVER_AFTER
+fn ignored(invocation: &Invocation, reason: &str) -> Value {
+    let decision = Decision::EventIgnored { reason };
+    invocation.journal.tell(&Subject::default(), &decision);
+    json!({ "ignored": reason })
 }
 
-/// Says which build a deployment is of: by its token, else by its revision among the group's outcomes.
-fn attribute(news: &mut DeploymentRecord, group: &Group, token: Option<&DeploymentToken>) {
-    let mut tickets = group
-        .running
-        .iter()
-        .filter_map(Running::ticket)
-        .chain(&group.waiting);
-    if let Some(ticket) = tickets.find(|ticket| Some(&ticket.token) == token) {
-        news.build = Some(ticket.build.clone());
-        news.drop = Some(ticket.drop.clone());
-        return;
-    }
-    if news.revision.is_some()
-        && let Some(outcome) = group
-            .outcomes
-            .iter()
-            .find(|outcome| outcome.revision == news.revision)
-    {
-        news.build.clone_from(&outcome.build);
-    }
+fn is_older(marker: &OpenGroup, now: Timestamp) -> bool {
+    now.duration_since(marker.since) > MARKER_LEFT_OVER_AFTER
 }

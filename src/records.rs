@@ -119,9 +119,9 @@ impl<D: DocumentStore> Records<D> {
         &self.place
     }
 
-    /// How often a change had to be applied anew since the start.
-    pub fn contention(&self) -> u64 {
-        self.contention.load(Ordering::Relaxed)
+    /// How often a change had to be applied anew since this was last asked.
+    pub fn take_contention(&self) -> u64 {
+        self.contention.swap(0, Ordering::Relaxed)
     }
 
     /// Forgets what was seen of the documents: a new invocation finds them changed, most likely.

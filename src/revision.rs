@@ -51,6 +51,9 @@ pub struct NewObject {
     pub metadata: BTreeMap<String, String>,
     /// `Content-Type`.
     pub content_type: &'static str,
+    /// Whether it gets the tag by which AWS's own managed roles read revisions; that takes
+    /// `s3:PutObjectTagging`, which an uploader lacks.
+    pub is_revision: bool,
     /// Whether a new version may take the key (a fixed key in a versioned bucket); else
     /// `If-None-Match: *` guards it.
     pub replace: bool,

@@ -24,7 +24,7 @@ pub use name_pattern::{
     Alternative, BACKTRACK_STEPS_MAX, EXPRESSION_BYTES_MAX, NamePattern, NamePatternError, TooHard,
 };
 pub use reading::Located;
-pub use selection::{Considered, Selection, Verdict, select};
+pub use selection::{Considered, Selection, Verdict, check_blocks, select, target_of};
 pub use values::{
     ApplicationRoot, BundleChoice, Exclude, GLOBS_MAX, Order, Queue, RevisionTarget, Verify,
 };
@@ -53,6 +53,23 @@ pub enum RepositoryConfig {
     /// It is not looked at.
     Ignored,
 }
+
+impl std::str::FromStr for RepositoryConfig {
+    type Err = UnknownRepositoryConfig;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        REPOSITORY_CONFIGS
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, config)| *config)
+            .ok_or(UnknownRepositoryConfig)
+    }
+}
+
+/// The value is neither `allowed` nor `ignored`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("value is unknown, expected `allowed` or `ignored`")]
+pub struct UnknownRepositoryConfig;
 
 /// One settings file without mistakes.
 #[derive(Debug, Clone)]
@@ -143,7 +160,7 @@ fn read_root(bytes: &[u8], kind: SettingsKind) -> Result<Vec<Node>, YamlError> {
 }
 
 fn read_project(reader: &mut Reader<'_>, root: &Node, document: &mut Document) {
-    for field in reader.fields(root, "settings").unwrap_or_default() {
+    for field in reader.fields(root, reading::ROOT).unwrap_or_default() {
         match field.name {
             "deployment" if field.value.is_null() => {}
             "deployment" => document.blocks = Some(blocks::read_deployment(reader, field.value)),
@@ -161,7 +178,7 @@ fn read_project(reader: &mut Reader<'_>, root: &Node, document: &mut Document) {
                 document.repository_config =
                     choice.map_or(RepositoryConfig::default(), |located| located.value);
             }
-            _ => reader.unknown_key(&field, "settings", &PROJECT_KEYS),
+            _ => reader.unknown_key(&field, reading::ROOT, &PROJECT_KEYS),
         }
     }
 }
@@ -202,7 +219,7 @@ fn yaml_finding(source_name: &str, error: &YamlError) -> Finding {
         | YamlError::TooManyAliases { .. }
         | YamlError::TooManyNodes { .. } => "make the file smaller and simpler",
         YamlError::Utf16 | YamlError::InvalidUtf8 { .. } => "save the file as UTF-8",
-        YamlError::Nul { .. } => "remove the NUL character",
+        YamlError::Nul { .. } | YamlError::Control { .. } => "remove the control character",
         YamlError::UnknownAnchor { .. } | YamlError::RecursiveAlias { .. } => {
             "write the value itself instead of the alias"
         }

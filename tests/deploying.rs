@@ -7,7 +7,7 @@ use stagedrop::local::codedeploy::Platform;
 
 use crate::support::{
     APPSPEC, ARTIFACTS, COMMIT, REVISIONS, World, application, automatic, bundle, by_hand, silent,
-    staged_key, tree, unpack,
+    staged_key, tree, try_unpack, unpack,
 };
 
 /// A repository on disk, with everything that a bundle may hold.
@@ -339,37 +339,6 @@ async fn a_github_revision_deploys_the_commit_itself() {
     world.check_records();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_block_deploys_several_applications() {
-    let world = World::start(automatic()).await;
-    world
-        .aws
-        .create_application("api", Platform::Server)
-        .unwrap();
-    world
-        .aws
-        .create_deployment_group("api", "production")
-        .unwrap();
-    let location = |name: &str| {
-        format!(
-            "        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: '{name}/{{BUILD_NUM}}'}}}}\n"
-        )
-    };
-    world.put(
-        "settings/shop.yml",
-        format!(
-            "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: production\n{}      api:\n        deployment_group: production\n{}",
-            location("shop"),
-            location("api")
-        ),
-    );
-    let drop = world.deploy_build(1, application(1)).await;
-    assert_eq!(drop["status"], "succeeded", "{drop:#}");
-    assert_eq!(drop["deployments"].as_array().unwrap().len(), 2);
-    assert_eq!(world.our_deployments().len(), 2);
-    world.check_records();
-}
-
 fn codes(drop: &Value) -> Vec<String> {
     drop["findings"]
         .as_array()
@@ -377,6 +346,89 @@ fn codes(drop: &Value) -> Vec<String> {
         .iter()
         .map(|finding| finding["code"].as_str().unwrap().to_owned())
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_ask_for_a_newer_unzip_than_the_agents_are_put_right() {
+    let mut artifact = application(1);
+    let sound = unpack("zip", &artifact);
+    let records: Vec<usize> = (0..artifact.len() - 4)
+        .filter(|at| artifact[*at..].starts_with(b"PK\x01\x02"))
+        .collect();
+    for record in records {
+        artifact[record + 6] = 63;
+    }
+    let complaint = try_unpack("zip", &artifact).unwrap_err();
+    assert!(complaint.contains("unsupported"), "{complaint}");
+    let world = World::start(automatic()).await;
+    let drop = world.deploy_build(1, artifact).await;
+    assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    assert_eq!(unpack("zip", &world.revision(&drop)), sound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_no_block_matches_is_told_which_file_was_asked_and_which_was_not() {
+    let circle = "deployment:\n  staging:\n    branch: develop\n    codedeploy: {shop: {deployment_group: production}}\n";
+    let with_circle = bundle(&[
+        ("appspec.yml", "version: 0.0\nos: linux\n"),
+        ("circle.yml", circle),
+    ]);
+    let of_settings = "deployment:\n  production:\n    branch: master\n    commands: [x]\n";
+    let key = format!("staging/shop/feature/x/1-{COMMIT}.zip");
+    let switched_off = [("STAGEDROP_REPOSITORY_CONFIG", "ignored")];
+    // Environment, settings, the file that is named, what is said of it, the cure.
+    type Case<'a> = (&'a [(&'a str, &'a str)], String, &'a str, &'a str, &'a str);
+    let cases: [Case<'_>; 4] = [
+        (
+            &[],
+            of_settings.to_owned(),
+            "circle.yml",
+            "`staging`",
+            "under `deployment:`, if",
+        ),
+        (
+            &[],
+            format!("repository_config: ignored\n{of_settings}"),
+            "shop.yml",
+            "`production`",
+            "`circle.yml` is not read: the settings say `repository_config: ignored`",
+        ),
+        (
+            &switched_off,
+            of_settings.to_owned(),
+            "shop.yml",
+            "`production`",
+            "`circle.yml` is not read: the functions have `STAGEDROP_REPOSITORY_CONFIG=ignored`",
+        ),
+        (
+            &switched_off,
+            "codedeploy: {}\n".to_owned(),
+            "shop.yml",
+            "there is none",
+            "`circle.yml` is not read",
+        ),
+    ];
+    for (environment, settings, file, block, cure) in cases {
+        let world = World::with_environment(automatic(), environment).await;
+        world.put("settings/shop.yml", settings.as_str());
+        world.put(&key, with_circle.clone());
+        world.aws.settled().await;
+        let drop = world.drop_record(&key);
+        assert_eq!(drop["status"], "ignored", "{drop:#}");
+        let finding = &drop["findings"][0];
+        assert_eq!(finding["code"], "no-matching-deployment", "{drop:#}");
+        let says = |field: &str, part: &str| {
+            let text = finding[field].as_str().unwrap_or_default();
+            assert!(
+                text.contains(part),
+                "expected {part} in {field}: {finding:#}"
+            );
+        };
+        says("path", file);
+        says("message", "branch `feature/x`");
+        says("message", block);
+        says("cure", cure);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,6 +440,11 @@ async fn bad_input_is_recorded_with_cause_and_cure_and_nothing_is_registered() {
     let branch_block = |key_pattern: &str, group: &str| {
         format!(
             "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: {group}\n        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: '{key_pattern}'}}}}\n"
+        )
+    };
+    let github = |location: &str| {
+        format!(
+            "deployment:\n  production:\n    branch: master\n    codedeploy:\n      shop:\n        deployment_group: production\n        revision_location: {location}\n"
         )
     };
     let settings = |text: &str| Some(text.to_owned());
@@ -444,11 +501,46 @@ async fn bad_input_is_recorded_with_cause_and_cure_and_nothing_is_registered() {
             "appspec-missing",
         ),
         (
-            "truncated",
+            "truncated in its end record",
             settings(&branch_block("{BUILD_NUM}", "production")),
             staged_key(1),
             truncated,
             "archive-truncated",
+        ),
+        (
+            "without the last third",
+            settings(&branch_block("{BUILD_NUM}", "production")),
+            staged_key(1),
+            good[..good.len() * 2 / 3].to_vec(),
+            "archive-truncated",
+        ),
+        (
+            "settings of a megabyte",
+            settings(&"#".repeat(1 << 20)),
+            staged_key(1),
+            good.clone(),
+            "settings-too-large",
+        ),
+        (
+            "a GitHub revision of no repository",
+            settings(&github("{revision_type: GitHub}")),
+            staged_key(1),
+            good.clone(),
+            "github-repository-missing",
+        ),
+        (
+            "a GitHub revision of half a commit",
+            settings(&github("{revision_type: GitHub, repository: acme/shop}")),
+            "staging/shop/master/1-3f2c1a9.zip".to_owned(),
+            good.clone(),
+            "github-commit-missing",
+        ),
+        (
+            "a block without applications",
+            settings("deployment:\n  production:\n    branch: master\n"),
+            staged_key(1),
+            good.clone(),
+            "nothing-to-deploy",
         ),
         (
             "no matching branch",
@@ -537,6 +629,19 @@ async fn a_key_pattern_that_needs_a_missing_commit_says_which_metadata_to_set() 
     let drop = world.drop_record("staging/shop/master/2.zip");
     assert_eq!(drop["status"], "succeeded", "{drop:#}");
     assert_eq!(drop["build"]["commit"], COMMIT);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_same_names_in_another_region_is_not_taken_for_this_one() {
+    let world = World::start(automatic()).await;
+    world.deploy_build(1, application(1)).await;
+    let group = world.group_record().to_string();
+    let elsewhere = group.replace("us-east-1", "eu-central-1");
+    assert_ne!(group, elsewhere);
+    world.put("records/groups/shop/production.json", elsewhere);
+    let drop = world.deploy_build(2, application(2)).await;
+    assert_eq!(codes(&drop), ["group-region-conflict"], "{drop:#}");
+    assert_eq!(world.our_deployments().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

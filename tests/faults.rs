@@ -11,23 +11,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stagedrop::local::codedeploy::{
-    Diagnostics, LimitWording, Platform, Progress, Status, TargetFailure,
-};
+use stagedrop::local::codedeploy::{Diagnostics, LimitWording, Status, TargetFailure};
 use stagedrop::local::events::RoutedEvent;
 use stagedrop::local::faults::{Fault, Match, Moment, Nth, RequestLog, Then};
-use stagedrop::local::runtime_api::FunctionSpec;
 use stagedrop::local::s3::Attributes;
 use stagedrop::local::{Functions, LocalAws, Options};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::support::{
-    APPSPEC, ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, bundle, environment,
+    APPSPEC, ARTIFACTS, COMMIT, REVISIONS, SETTINGS, add_project, application, bundle, by_hand,
+    foreign_deployment, open_markers, record, run_functions, start_aws,
 };
 
-/// Cases that are played at the same time, each in an AWS of its own.
-const STAGES: usize = 8;
 /// Attempts that the SDK makes of one request.
 const ATTEMPTS: u64 = 4;
 /// Longer than any case may take, with two waits for a lease in it.
@@ -107,6 +103,10 @@ impl fmt::Display for Case {
 }
 
 impl Case {
+    fn may_wait_for_a_lease(&self) -> bool {
+        self.request.operation == "CreateDeployment" || self.request.path.contains("/groups/")
+    }
+
     fn may_leave_an_upload(&self) -> bool {
         let began = self.request.operation == "CreateMultipartUpload";
         self.harm.kills() || (began && self.harm == Harm::AnswerLost)
@@ -141,36 +141,14 @@ struct Play<'a> {
 
 impl Stage {
     async fn start(limit_wording: LimitWording) -> Self {
-        let aws = LocalAws::start(Options {
-            progress: Progress::Manual,
+        let aws = start_aws(Options {
             limit_wording,
-            ..Options::default()
+            ..by_hand()
         })
-        .await
-        .unwrap();
-        aws.create_bucket(ARTIFACTS, true).unwrap();
-        aws.create_bucket(REVISIONS, true).unwrap();
-        aws.router().watch_staging(ARTIFACTS, "staging/");
+        .await;
         // One process each: the requests of a scenario are the same each time.
-        let spec = |name: &str, program: &str| {
-            let mut spec = FunctionSpec::new(name, program);
-            spec.timeout = Duration::from_secs(60);
-            spec.retry_delays = vec![Duration::from_millis(20); 2];
-            spec.env = environment();
-            spec
-        };
-        let functions = aws
-            .run_functions(
-                spec("deploy", env!("CARGO_BIN_EXE_deploy")),
-                spec("record", env!("CARGO_BIN_EXE_record")),
-                Some(Arc::new(|_, event| {
-                    if std::env::var_os("SHOW_LOGS").is_some() {
-                        eprintln!("{event:?}");
-                    }
-                })),
-            )
-            .await
-            .unwrap();
+        let delays = vec![Duration::from_millis(20); 2];
+        let functions = run_functions(&aws, [1, 1], delays, &[]).await;
         Self {
             aws,
             functions,
@@ -203,7 +181,7 @@ impl Stage {
         };
         let faults = self.aws.faults();
         faults.clear();
-        play.prepare();
+        add_project(&self.aws, &play.name, SETTINGS);
         faults.clear_log();
         if let Some(case) = case {
             self.plan(case);
@@ -223,7 +201,7 @@ impl Stage {
                 other => found.push(format!("another request was harmed, or none: {other:?}")),
             }
         }
-        for marker in self.aws.store().keys(ARTIFACTS, "records/open/").unwrap() {
+        for marker in open_markers(&self.aws) {
             let deleted = self.aws.store().delete(ARTIFACTS, &marker, None, None);
             deleted.unwrap();
         }
@@ -268,16 +246,6 @@ impl Stage {
 }
 
 impl Play<'_> {
-    fn prepare(&self) {
-        let aws = &self.stage.aws;
-        aws.create_application(&self.name, Platform::Server)
-            .unwrap();
-        aws.create_deployment_group(&self.name, "production")
-            .unwrap();
-        let settings = SETTINGS.replace("shop", &self.name);
-        self.put(&format!("settings/{}.yml", self.name), settings);
-    }
-
     async fn run(mut self, case: Option<&Case>) -> (bool, Vec<String>) {
         if let Err(fault) = self.act().await {
             return (false, vec![fault]);
@@ -332,7 +300,7 @@ impl Play<'_> {
                 self.drop_build(1, body).await;
             }
             Scenario::Busy | Scenario::Overtaken => {
-                let foreign = self.foreign_deployment();
+                let foreign = foreign_deployment(aws, &self.name);
                 self.foreign = Some(foreign.clone());
                 self.drop_build(1, application(1)).await;
                 if self.scenario == Scenario::Overtaken {
@@ -404,22 +372,6 @@ impl Play<'_> {
         self.stage.aws.quiet().await;
     }
 
-    /// Starts a deployment that is none of ours.
-    fn foreign_deployment(&self) -> String {
-        let aws = &self.stage.aws;
-        let key = format!("{}/by-hand.zip", self.name);
-        let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
-        aws.store()
-            .put(REVISIONS, &key, body, Attributes::default())
-            .unwrap();
-        let input = json!({
-            "applicationName": self.name, "deploymentGroupName": "production", "description": "by hand",
-            "revision": { "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } },
-        });
-        let answer = aws.codedeploy().call("CreateDeployment", &input).unwrap();
-        answer["deploymentId"].as_str().unwrap().to_owned()
-    }
-
     /// Ends a deployment as the scenario has it, and lets that be recorded.
     async fn end(&self, id: &str) {
         let aws = &self.stage.aws;
@@ -489,16 +441,11 @@ impl Play<'_> {
     }
 
     fn record(&self, name: &str) -> Value {
-        let key = format!("records/{name}");
-        match self.stage.aws.store().get(ARTIFACTS, &key) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap(),
-            Err(_) => Value::Null,
-        }
+        record(&self.stage.aws, name).unwrap_or_default()
     }
 
     fn open(&self) -> Vec<String> {
-        let store = self.stage.aws.store();
-        store.keys(ARTIFACTS, "records/open/").unwrap()
+        open_markers(&self.stage.aws)
     }
 
     /// What is not as promised, but for markers.
@@ -669,7 +616,7 @@ impl Play<'_> {
 }
 
 /// A zip whose revision is too large for one request: a part is copied, a part is sent.
-fn large_application() -> Vec<u8> {
+pub fn large_application() -> Vec<u8> {
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in [
@@ -685,134 +632,189 @@ fn large_application() -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// Plays all cases, a few at a time, and tells how it went.
-async fn walk(cases: Vec<Case>, limit_wording: LimitWording) -> Tally {
-    let cases = Arc::new(Mutex::new(VecDeque::from(cases)));
-    let tally = Arc::new(Mutex::new(Tally::default()));
-    let mut players = tokio::task::JoinSet::new();
-    for _ in 0..STAGES {
-        let (cases, tally) = (Arc::clone(&cases), Arc::clone(&tally));
-        players.spawn(async move {
-            let mut stage = Stage::start(limit_wording).await;
-            loop {
-                let Some(case) = cases.lock().unwrap().pop_front() else {
-                    break;
-                };
-                let started = Instant::now();
-                let (ticked, found) = stage.play(case.scenario, Some(&case)).await;
-                if std::env::var_os("SHOW_CASES").is_some() {
-                    let time = started.elapsed().as_millis();
-                    eprintln!("{time:6} ms {case}, ticked: {ticked}, faults: {found:#?}");
+/// All harms at all requests of some scenarios that `wanted` names.
+struct Walk {
+    what: &'static str,
+    scenarios: &'static [Scenario],
+    harms: &'static [Harm],
+    limit_wording: LimitWording,
+    wanted: fn(&RequestLog) -> bool,
+    /// Cases that are played at the same time, each in an AWS of its own.
+    stages: usize,
+}
+
+impl Walk {
+    /// Its cases, by what the scenarios request when nothing goes wrong.
+    async fn cases(&self) -> VecDeque<Case> {
+        let mut stage = Stage::start(self.limit_wording).await;
+        let mut cases = Vec::new();
+        for scenario in self.scenarios.iter().copied() {
+            let mut requests = stage.requests_of(scenario).await;
+            let made = requests.len();
+            if std::env::var_os("SHOW_REQUESTS").is_some() {
+                for request in &requests {
+                    let RequestLog {
+                        label,
+                        operation,
+                        path,
+                        query,
+                        status,
+                        ..
+                    } = request;
+                    eprintln!("{scenario:?} {label} {operation} {path}?{query} {status:?}");
                 }
-                let mut tally = tally.lock().unwrap();
-                *tally.walked.entry((case.scenario, case.harm)).or_default() += 1;
-                tally.ticked += usize::from(ticked);
-                tally
-                    .faults
-                    .extend(found.into_iter().map(|fault| format!("{case}: {fault}")));
             }
-            stage.aws.shutdown().await;
-        });
-    }
-    while let Some(player) = players.join_next().await {
-        player.unwrap();
-    }
-    std::mem::take(&mut *tally.lock().unwrap())
-}
-
-/// The requests of each scenario, unharmed.
-async fn requests_of(
-    scenarios: &[Scenario],
-    limit_wording: LimitWording,
-) -> Vec<(Scenario, Vec<RequestLog>)> {
-    let mut stage = Stage::start(limit_wording).await;
-    let mut found = Vec::new();
-    for scenario in scenarios {
-        found.push((*scenario, stage.requests_of(*scenario).await));
-    }
-    stage.aws.shutdown().await;
-    found
-}
-
-fn report(what: &str, tally: &Tally, started: Instant) {
-    let walked: usize = tally.walked.values().sum();
-    println!(
-        "{what}: {walked} requests × faults walked in {:.1} s, {} of them needed the schedule",
-        started.elapsed().as_secs_f64(),
-        tally.ticked
-    );
-    for ((scenario, harm), count) in &tally.walked {
-        println!("  {scenario:?} {harm:?}: {count}");
-    }
-    assert!(
-        tally.faults.is_empty(),
-        "{} of {walked} cases do not end as promised:\n{}",
-        tally.faults.len(),
-        tally.faults.join("\n")
-    );
-}
-
-/// All harms at all requests of the scenarios that `wanted` names.
-async fn walk_all(
-    what: &str,
-    scenarios: &[Scenario],
-    harms: &[Harm],
-    limit_wording: LimitWording,
-    wanted: impl Fn(&RequestLog) -> bool,
-) {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let started = Instant::now();
-    let mut cases = Vec::new();
-    for (scenario, mut requests) in requests_of(scenarios, limit_wording).await {
-        requests.retain(&wanted);
-        println!("{what}: {scenario:?} makes {} requests", requests.len());
-        assert!(!requests.is_empty());
-        for request in requests {
-            cases.extend(harms.iter().map(|harm| Case {
-                scenario,
-                request: request.clone(),
-                harm: *harm,
-            }));
+            requests.retain(self.wanted);
+            assert!(!requests.is_empty());
+            println!(
+                "{}: {} of the {made} requests of {scenario:?}",
+                self.what,
+                requests.len()
+            );
+            for request in requests {
+                cases.extend(self.harms.iter().map(|harm| Case {
+                    scenario,
+                    request: request.clone(),
+                    harm: *harm,
+                }));
+            }
         }
+        stage.aws.shutdown().await;
+        // Those that may have to wait for a lease first, so that the others fill that time.
+        cases.sort_by_key(|case| !case.may_wait_for_a_lease());
+        cases.into()
     }
-    let expected = cases.len();
-    let tally = walk(cases, limit_wording).await;
-    assert_eq!(tally.walked.values().sum::<usize>(), expected);
-    report(what, &tally, started);
+
+    /// Plays all cases, a few at a time; every one of them must end as promised.
+    async fn walk(&self) -> usize {
+        let started = Instant::now();
+        let cases = self.cases().await;
+        let expected = cases.len();
+        let cases = Arc::new(Mutex::new(cases));
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let mut players = tokio::task::JoinSet::new();
+        for _ in 0..self.stages {
+            let (cases, tally) = (Arc::clone(&cases), Arc::clone(&tally));
+            let limit_wording = self.limit_wording;
+            players.spawn(async move {
+                let mut stage = Stage::start(limit_wording).await;
+                loop {
+                    let Some(case) = cases.lock().unwrap().pop_front() else {
+                        break;
+                    };
+                    let started = Instant::now();
+                    let (ticked, found) = stage.play(case.scenario, Some(&case)).await;
+                    if std::env::var_os("SHOW_CASES").is_some() {
+                        let time = started.elapsed().as_millis();
+                        eprintln!("{time:6} ms {case}, ticked: {ticked}, faults: {found:#?}");
+                    }
+                    let mut tally = tally.lock().unwrap();
+                    *tally.walked.entry((case.scenario, case.harm)).or_default() += 1;
+                    tally.ticked += usize::from(ticked);
+                    tally
+                        .faults
+                        .extend(found.into_iter().map(|fault| format!("{case}: {fault}")));
+                }
+                stage.aws.shutdown().await;
+            });
+        }
+        while let Some(player) = players.join_next().await {
+            player.unwrap();
+        }
+        let tally = std::mem::take(&mut *tally.lock().unwrap());
+        let walked: usize = tally.walked.values().sum();
+        println!(
+            "{}: {walked} requests × faults walked in {:.1} s, {} of them needed the schedule",
+            self.what,
+            started.elapsed().as_secs_f64(),
+            tally.ticked
+        );
+        for ((scenario, harm), count) in &tally.walked {
+            println!("  {scenario:?} {harm:?}: {count}");
+        }
+        assert!(
+            tally.faults.is_empty(),
+            "{} of {walked} cases do not end as promised:\n{}",
+            tally.faults.len(),
+            tally.faults.join("\n")
+        );
+        assert_eq!(walked, expected);
+        walked
+    }
 }
 
 /// Walks the scenarios that take longest too; they add some minutes.
 const WALK_ALL: &str = "STAGEDROP_WALK_ALL";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_goes_wrong_at_any_request_a_drop_is_deployed_once_and_its_outcome_recorded() {
-    let mut scenarios = vec![
+/// Every request of the shorter scenarios, with each of the four faults.
+const EVERY_REQUEST: Walk = Walk {
+    what: "every request",
+    scenarios: &[
         Scenario::Deployed,
         Scenario::Failed,
         Scenario::Busy,
         Scenario::Rejected,
-    ];
+    ],
+    harms: &Harm::EACH,
+    limit_wording: LimitWording::Current,
+    wanted: |_| true,
+    stages: 10,
+};
+
+/// The same of the others.
+const LONGER: Walk = Walk {
+    what: "every request, longer scenarios",
+    scenarios: &[
+        Scenario::Overtaken,
+        Scenario::Unheard,
+        Scenario::Untold,
+        Scenario::Large,
+    ],
+    ..EVERY_REQUEST
+};
+
+/// An event that goes back to Lambda is finished by its retry.
+const GIVEN_BACK: Walk = Walk {
+    what: "given back",
+    scenarios: &[Scenario::Deployed],
+    harms: &[Harm::ThrottledThroughout],
+    stages: 2,
+    ..EVERY_REQUEST
+};
+
+/// However the limit is worded, a busy group makes no second deployment.
+const OLD_WORDING: Walk = Walk {
+    what: "limit worded as it was",
+    scenarios: &[Scenario::Deployed, Scenario::Busy, Scenario::Unheard],
+    limit_wording: LimitWording::Old,
+    wanted: |request| request.operation == "CreateDeployment",
+    stages: 2,
+    ..EVERY_REQUEST
+};
+
+/// The same, where no deployment is named.
+const NO_WORDING: Walk = Walk {
+    what: "limit without a name",
+    limit_wording: LimitWording::Unnamed,
+    ..OLD_WORDING
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_goes_wrong_at_any_request_a_drop_is_deployed_once_and_its_outcome_recorded() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let started = Instant::now();
+    let walked = tokio::join!(
+        EVERY_REQUEST.walk(),
+        GIVEN_BACK.walk(),
+        OLD_WORDING.walk(),
+        NO_WORDING.walk()
+    );
+    let mut walked = walked.0 + walked.1 + walked.2 + walked.3;
     if std::env::var_os(WALK_ALL).is_some() {
-        scenarios.extend([
-            Scenario::Overtaken,
-            Scenario::Unheard,
-            Scenario::Untold,
-            Scenario::Large,
-        ]);
+        walked += LONGER.walk().await;
     }
-    let wording = LimitWording::Current;
-    walk_all("every request", &scenarios, &Harm::EACH, wording, |_| true).await;
-    // An event that goes back to Lambda is finished by its retry.
-    let harms = [Harm::ThrottledThroughout];
-    let scenarios = [Scenario::Deployed];
-    walk_all("given back", &scenarios, &harms, wording, |_| true).await;
-    // However the limit is worded, a busy group makes no second deployment.
-    for wording in [LimitWording::Old, LimitWording::Unnamed] {
-        let scenarios = [Scenario::Deployed, Scenario::Busy, Scenario::Unheard];
-        let what = format!("limit worded as {wording:?}");
-        walk_all(&what, &scenarios, &Harm::EACH, wording, |request| {
-            request.operation == "CreateDeployment"
-        })
-        .await;
-    }
+    println!(
+        "{walked} requests × faults walked in all, in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
 }

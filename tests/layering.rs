@@ -3,20 +3,30 @@
 use std::path::{Path, PathBuf};
 
 /// Rooms of values: no tokio, clock, environment, random numbers or SDK, and no room of effects.
-const PURE: [&str; 16] = [
+const PURE: [&str; 26] = [
     "appspec",
     "archive",
     "bundle_check",
+    "ci_environment",
     "configuration",
     "contents",
+    "decision",
+    "destination",
+    "excerpt",
     "finding",
+    "following",
     "intake",
     "key_pattern",
+    "metrics",
     "object",
+    "overview",
+    "packing",
+    "policy",
     "records/deployment",
     "records/drop",
     "records/group",
     "records/queue",
+    "redeployment",
     "settings",
     "splice",
     "transcode",

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use stagedrop::local::codedeploy::{Platform, Progress};
+use serde_json::json;
+use stagedrop::local::codedeploy::Progress;
 use stagedrop::local::events::Delivery;
 use stagedrop::local::faults::{Fault, Match, Nth, Service};
-use stagedrop::local::runtime_api::FunctionSpec;
 use stagedrop::local::s3::Attributes;
 use stagedrop::local::{LocalAws, Options};
 
 use crate::faults::ONE_AT_A_TIME;
-use crate::support::{ARTIFACTS, COMMIT, REVISIONS, SETTINGS, application, environment};
+use crate::support::{
+    ARTIFACTS, COMMIT, SETTINGS, add_project, application, open_markers, record, run_functions,
+    start_aws,
+};
 
 const GROUPS: usize = 50;
 const BUILDS: u32 = 20;
@@ -36,7 +38,7 @@ fn staged_key(group: usize, build_num: u32) -> String {
 }
 
 async fn start() -> LocalAws {
-    let aws = LocalAws::start(Options {
+    let aws = start_aws(Options {
         progress: Progress::Automatic {
             step: Duration::from_millis(5),
         },
@@ -48,29 +50,15 @@ async fn start() -> LocalAws {
         },
         ..Options::default()
     })
-    .await
-    .unwrap();
-    aws.create_bucket(ARTIFACTS, true).unwrap();
-    aws.create_bucket(REVISIONS, true).unwrap();
-    aws.router().watch_staging(ARTIFACTS, "staging/");
+    .await;
     for group in 0..GROUPS {
-        let name = project(group);
-        aws.create_application(&name, Platform::Server).unwrap();
-        aws.create_deployment_group(&name, "production").unwrap();
         // Some groups deploy whatever comes, in order; the others only the newest that waits.
         let queue = if group % 5 == 0 { "all" } else { "newest" };
-        let settings = SETTINGS.replace("shop", &name).replace(
+        let settings = SETTINGS.replace(
             "application_root: /",
             &format!("application_root: /\n    queue: {queue}"),
         );
-        aws.store()
-            .put(
-                ARTIFACTS,
-                &format!("settings/{name}.yml"),
-                settings.into_bytes(),
-                Attributes::default(),
-            )
-            .unwrap();
+        add_project(&aws, &project(group), &settings);
     }
     let put = Match::any().service(Service::S3).operation("PutObject");
     aws.faults().on(
@@ -83,11 +71,6 @@ async fn start() -> LocalAws {
         Fault::throttle(Service::CodeDeploy),
     );
     aws
-}
-
-fn record(aws: &LocalAws, name: &str) -> Value {
-    let bytes = aws.store().get(ARTIFACTS, &format!("records/{name}"));
-    serde_json::from_slice(&bytes.unwrap_or_else(|_| panic!("no record {name}"))).unwrap()
 }
 
 /// The build and the token of a deployment.
@@ -113,22 +96,8 @@ fn told(aws: &LocalAws, id: &str) -> (String, u32, String) {
 async fn a_thousand_drops_at_once_all_end_and_none_is_deployed_twice() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let aws = start().await;
-    let spec = |name: &str, program: &str, concurrency| {
-        let mut spec = FunctionSpec::new(name, program);
-        spec.concurrency = concurrency;
-        spec.timeout = Duration::from_secs(120);
-        spec.retry_delays = vec![Duration::from_secs(1), Duration::from_secs(2)];
-        spec.env = environment();
-        spec
-    };
-    let functions = aws
-        .run_functions(
-            spec("deploy", env!("CARGO_BIN_EXE_deploy"), CONCURRENCY),
-            spec("record", env!("CARGO_BIN_EXE_record"), 8),
-            None,
-        )
-        .await
-        .unwrap();
+    let delays = vec![Duration::from_secs(1), Duration::from_secs(2)];
+    let functions = run_functions(&aws, [CONCURRENCY, 8], delays, &[]).await;
     let started = Instant::now();
     for build_num in 1..=BUILDS {
         let artifact = application(build_num);
@@ -164,10 +133,8 @@ async fn a_thousand_drops_at_once_all_end_and_none_is_deployed_twice() {
     let mut statuses: BTreeMap<String, usize> = BTreeMap::new();
     for group in 0..GROUPS {
         for build_num in 1..=BUILDS {
-            let drop = record(
-                &aws,
-                &format!("drops/{}.json", staged_key(group, build_num)),
-            );
+            let name = format!("drops/{}.json", staged_key(group, build_num));
+            let drop = record(&aws, &name).unwrap();
             let status = drop["status"].as_str().unwrap().to_owned();
             *statuses.entry(status).or_default() += 1;
         }
@@ -212,7 +179,7 @@ async fn a_thousand_drops_at_once_all_end_and_none_is_deployed_twice() {
     for group in 0..GROUPS {
         let name = project(group);
         assert_eq!(last[&name], BUILDS, "{name}: the newest build is live");
-        let group = record(&aws, &format!("groups/{name}/production.json"));
+        let group = record(&aws, &format!("groups/{name}/production.json")).unwrap();
         assert_eq!(
             group["live"]["build"]["build_num"],
             json!(BUILDS.to_string())
@@ -225,7 +192,6 @@ async fn a_thousand_drops_at_once_all_end_and_none_is_deployed_twice() {
     // A mark that its closer's answer was lost of is the schedule's.
     aws.router().tick();
     aws.quiet().await;
-    let open = aws.store().keys(ARTIFACTS, "records/open/").unwrap();
-    assert_eq!(open, Vec::<String>::new());
+    assert_eq!(open_markers(&aws), Vec::<String>::new());
     aws.shutdown().await;
 }

@@ -3,11 +3,17 @@
 #![allow(missing_docs)]
 
 #[cfg(test)]
+mod codes;
+#[cfg(test)]
+mod command_line;
+#[cfg(test)]
 mod corpus;
 #[cfg(test)]
 mod deploying;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod foreign_s3;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
@@ -17,9 +23,17 @@ mod load;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod observing;
+#[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod queueing;
 #[cfg(test)]
+mod reading;
+#[cfg(test)]
 mod recording;
+#[cfg(test)]
+mod several_applications;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,13 +1,27 @@
 //! Who goes next while a group is busy, at the wire.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use stagedrop::local::Options;
 use stagedrop::local::codedeploy::{LimitWording, Status};
-use std::sync::Arc;
+use stagedrop::local::events::Delivery;
+use stagedrop::local::faults::{Fault, Match};
 
 use crate::support::{SETTINGS, World, application, by_hand, staged_key};
 
-const TEN_IN_NO_ORDER: [u32; 10] = [7, 2, 10, 5, 1, 9, 3, 8, 6, 4];
+/// Events that come in an order of their own.
+fn in_any_order(seed: u64) -> Options {
+    Options {
+        delivery: Delivery {
+            jitter: Duration::from_millis(500),
+            seed,
+            ..Delivery::default()
+        },
+        ..by_hand()
+    }
+}
 
 /// Settings with one more line for the application.
 fn settings(line: &str) -> String {
@@ -190,38 +204,102 @@ async fn a_lost_end_of_somebody_elses_deployment_is_settled_too() {
         world.schedule().await.unwrap();
         assert_eq!(world.drain().await, [1], "{wording:?}");
         assert_eq!(world.status(1), "succeeded");
+        // Its outcome is no less recorded than ours.
+        let record = world.deployment_record(&foreign);
+        assert_eq!(record["status"], "Stopped", "{wording:?}: {record:#}");
+        let group = world.group_record();
+        let outcome = group["outcomes"].as_array().unwrap().iter();
+        let mut outcome = outcome.filter(|outcome| outcome["deployment_id"] == json!(foreign));
+        assert_eq!(outcome.next().unwrap()["status"], "stopped");
         world.is_all_over();
     }
 }
 
 #[tokio::test]
-async fn all_builds_drain_in_ascending_order_however_they_come() {
+async fn a_restart_by_somebody_else_leaves_the_live_build() {
     let world = World::start(by_hand()).await;
-    world.put("settings/shop.yml", settings("queue: all"));
-    let foreign = world.foreign_deployment();
+    world.drop_build(2, application(2)).await;
+    assert_eq!(world.drain().await, [2]);
+    let restart = json!({ "applicationName": "shop", "deploymentGroupName": "production", "deploymentMode": "RESTART" });
+    let answer = world.aws.codedeploy().call("CreateDeployment", &restart);
+    let id = answer.unwrap()["deploymentId"].as_str().unwrap().to_owned();
     world.aws.quiet().await;
-    for build in TEN_IN_NO_ORDER {
-        world.put(&staged_key(build), application(build));
-    }
-    world.aws.quiet().await;
-    let expected: Vec<String> = (1..=10).map(|build: u32| build.to_string()).collect();
-    assert_eq!(world.waiting(), expected);
-    world.end(&foreign, Status::Stopped).await;
-    assert_eq!(world.drain().await, (1..=10).collect::<Vec<u32>>());
-    assert_eq!(world.group_record()["live"]["build"]["build_num"], "10");
-    assert_eq!(world.our_deployments().len(), 10);
-    for build in 1..=10 {
-        assert_eq!(world.status(build), "succeeded", "build {build}");
-    }
+    assert_eq!(
+        world.drop_build(3, application(3)).await["status"],
+        "waiting"
+    );
+    world.end(&id, Status::Succeeded).await;
+    let group = world.group_record();
+    assert_eq!(group["live"]["build"]["build_num"], "2", "{group:#}");
+    assert_eq!(world.drain().await, [3]);
     world.is_all_over();
 }
 
 #[tokio::test]
-async fn of_ten_builds_the_newest_is_deployed_however_they_come() {
+async fn a_build_that_may_not_be_deployed_waits_and_a_newer_one_overtakes_it() {
     let world = World::start(by_hand()).await;
+    world.aws.faults().on(
+        Match::any().operation("CreateDeployment"),
+        Fault::FailBefore {
+            status: 400,
+            code: "AccessDeniedException".to_owned(),
+        },
+    );
+    for build in 1..=2 {
+        let drop = world.drop_build(build, application(build)).await;
+        assert_eq!(drop["status"], "waiting", "{drop:#}");
+        let letters = world.functions.deploy.take_dead_letters();
+        assert_eq!(letters[0].error.error_type, "AccessDenied", "{letters:#?}");
+    }
+    assert_eq!(world.status(1), "superseded");
+    assert_eq!(world.overtaken_by(1), "2");
+    let error = world.schedule().await.unwrap_err();
+    assert_eq!(error.error_type, "AccessDenied");
+    // The right is there now.
+    world.aws.faults().clear();
+    world.schedule().await.unwrap();
+    assert_eq!(world.drain().await, [2]);
+    assert_eq!(world.our_deployments().len(), 1);
+    world.is_all_over();
+}
+
+#[tokio::test]
+async fn ten_builds_drain_in_ascending_order_in_whatever_order_they_are_told() {
+    for seed in 1..=2 {
+        let world = World::start(in_any_order(seed)).await;
+        world.put("settings/shop.yml", settings("queue: all"));
+        let foreign = world.foreign_deployment();
+        world.aws.quiet().await;
+        for build in 1..=10 {
+            world.put(&staged_key(build), application(build));
+        }
+        world.aws.quiet().await;
+        let expected: Vec<String> = (1..=10).map(|build: u32| build.to_string()).collect();
+        assert_eq!(world.waiting(), expected);
+        let arrivals: Vec<u64> = world.group_record()["waiting"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|ticket| ticket["arrival"].as_u64().unwrap())
+            .collect();
+        assert!(!arrivals.is_sorted(), "they came in order: {arrivals:?}");
+        world.end(&foreign, Status::Stopped).await;
+        assert_eq!(world.drain().await, (1..=10).collect::<Vec<u32>>());
+        assert_eq!(world.group_record()["live"]["build"]["build_num"], "10");
+        assert_eq!(world.our_deployments().len(), 10);
+        for build in 1..=10 {
+            assert_eq!(world.status(build), "succeeded", "build {build}");
+        }
+        world.is_all_over();
+    }
+}
+
+#[tokio::test]
+async fn of_ten_builds_the_newest_is_deployed_in_whatever_order_they_are_told() {
+    let world = World::start(in_any_order(3)).await;
     let foreign = world.foreign_deployment();
     world.aws.quiet().await;
-    for build in TEN_IN_NO_ORDER {
+    for build in 1..=10 {
         world.put(&staged_key(build), application(build));
     }
     world.aws.quiet().await;

@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 use stagedrop::local::Options;
 use stagedrop::local::codedeploy::{LimitWording, Platform};
+use stagedrop::local::faults::{Fault, Match, Nth};
 
 use crate::support::{
-    COMMIT, World, application, automatic, broken_application, by_hand, silent, staged_key,
+    ARTIFACTS, COMMIT, World, application, automatic, broken_application, by_hand, silent,
+    staged_key,
 };
 
 fn hooks_run() -> Options {
@@ -133,6 +135,55 @@ async fn terminal_states_never_go_back_whatever_order_events_come_in() {
     assert_eq!(group["outcomes"].as_array().unwrap().len(), 1, "{group:#}");
     assert_eq!(group["running"], Value::Null);
     world.check_records();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_nobody_finishes_is_given_up_after_seven_hours_and_can_be_redriven() {
+    let world = World::start(automatic()).await;
+    // The settings may not be read for a while.
+    world.aws.faults().on(
+        Match::any()
+            .operation("GetObject")
+            .path_with("settings/shop.yml")
+            .nth(Nth::Every),
+        Fault::FailBefore {
+            status: 403,
+            code: "AccessDenied".to_owned(),
+        },
+    );
+    let key = staged_key(1);
+    world.put(&key, application(1));
+    world.aws.quiet().await;
+    let letter = world.functions.deploy.take_dead_letters().remove(0);
+    let marks = world.open();
+    let mark = marks
+        .iter()
+        .find(|mark| mark.starts_with("records/open/drops/"))
+        .unwrap_or_else(|| panic!("{marks:?}"));
+    let hours = |hours: u64| std::time::Duration::from_secs(hours * 3_600);
+    world.aws.store().age(ARTIFACTS, mark, hours(6)).unwrap();
+    let answer = world.schedule().await.unwrap();
+    assert_eq!(answer["recorded"][0]["drops_abandoned"], 0, "{answer}");
+    assert_ne!(world.drop_record(&key)["status"], "failed");
+    world.aws.store().age(ARTIFACTS, mark, hours(1)).unwrap();
+    let answer = world.schedule().await.unwrap();
+    let drop = world.drop_record(&key);
+    assert_eq!(
+        answer["recorded"][0]["drops_abandoned"], 1,
+        "{answer}: {drop:#}"
+    );
+    assert_eq!(drop["status"], "failed", "{drop:#}");
+    let finding = &drop["findings"][0];
+    assert_eq!(finding["code"], "drop-abandoned", "{drop:#}");
+    assert!(finding["cure"].as_str().unwrap().contains("redrive"));
+    assert_eq!(world.open(), Vec::<String>::new());
+    world.check_records();
+    // The message from the failure queue, once the trouble is over.
+    world.aws.faults().clear();
+    world.invoke_deploy(letter.event).await.unwrap();
+    world.aws.settled().await;
+    assert_eq!(world.drop_record(&key)["status"], "succeeded");
+    assert_eq!(world.open(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

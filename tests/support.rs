@@ -4,16 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use stagedrop::local::codedeploy::{Platform, Progress};
 use stagedrop::local::events::Delivery;
-use stagedrop::local::runtime_api::{FunctionError, FunctionSpec};
+use stagedrop::local::runtime_api::{FunctionError, FunctionEvent, FunctionSpec};
 use stagedrop::local::s3::Attributes;
 use stagedrop::local::{Functions, LocalAws, Options};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+
+use crate::template::{POLICIES, Stack, texts};
 
 pub const ARTIFACTS: &str = "artifacts";
 pub const REVISIONS: &str = "revisions";
@@ -78,9 +82,165 @@ pub fn silent() -> Options {
     }
 }
 
+/// The embedded AWS with both buckets; what is staged is told.
+pub async fn start_aws(options: Options) -> LocalAws {
+    let aws = LocalAws::start(options).await.unwrap();
+    aws.create_bucket(ARTIFACTS, true).unwrap();
+    aws.create_bucket(REVISIONS, true).unwrap();
+    aws.router().watch_staging(ARTIFACTS, "staging/");
+    attach_policies(&aws);
+    aws
+}
+
+/// Lines that functions have printed: function, line.
+pub type Lines = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Runs both functions as processes, so many of `deploy` and of `record`.
+pub async fn run_functions(
+    aws: &LocalAws,
+    concurrency: [usize; 2],
+    retry_delays: Vec<Duration>,
+    more: &[(&str, &str)],
+) -> Functions {
+    run_functions_told(aws, concurrency, retry_delays, more, Lines::default()).await
+}
+
+/// The same; what they print goes to `lines`.
+pub async fn run_functions_told(
+    aws: &LocalAws,
+    concurrency: [usize; 2],
+    retry_delays: Vec<Duration>,
+    more: &[(&str, &str)],
+    lines: Lines,
+) -> Functions {
+    let spec = |name: &str, built: &str, concurrency| {
+        let mut spec = FunctionSpec::new(name, program(name, built));
+        spec.concurrency = concurrency;
+        spec.timeout = Duration::from_secs(60);
+        spec.retry_delays.clone_from(&retry_delays);
+        spec.env = environment();
+        let more = more.iter();
+        spec.env
+            .extend(more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        spec
+    };
+    let [deploy, record] = concurrency;
+    aws.run_functions(
+        spec("deploy", env!("CARGO_BIN_EXE_deploy"), deploy),
+        spec("record", env!("CARGO_BIN_EXE_record"), record),
+        Some(Arc::new(move |function: &str, event| {
+            if std::env::var_os("SHOW_LOGS").is_some() {
+                eprintln!("{event:?}");
+            }
+            if let FunctionEvent::Line { text, .. } = event {
+                lines.lock().unwrap().push((function.to_owned(), text));
+            }
+        })),
+    )
+    .await
+    .unwrap()
+}
+
+/// Makes an application with its group, and puts the settings of the project of that name.
+pub fn add_project(aws: &LocalAws, name: &str, settings: &str) {
+    aws.create_application(name, Platform::Server).unwrap();
+    aws.create_deployment_group(name, "production").unwrap();
+    let settings = settings.replace("shop", name).into_bytes();
+    let key = format!("settings/{name}.yml");
+    aws.store()
+        .put(ARTIFACTS, &key, settings, Attributes::default())
+        .unwrap();
+}
+
+/// Starts a deployment that is none of ours.
+pub fn foreign_deployment(aws: &LocalAws, application: &str) -> String {
+    let key = format!("{application}/by-hand.zip");
+    let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
+    aws.store()
+        .put(REVISIONS, &key, body, Attributes::default())
+        .unwrap();
+    let input = json!({
+        "applicationName": application, "deploymentGroupName": "production", "description": "by hand",
+        "revision": { "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } },
+    });
+    let answer = aws.codedeploy().call("CreateDeployment", &input).unwrap();
+    answer["deploymentId"].as_str().unwrap().to_owned()
+}
+
+/// The record of that name.
+pub fn record(aws: &LocalAws, name: &str) -> Option<Value> {
+    let bytes = aws
+        .store()
+        .get(ARTIFACTS, &format!("records/{name}"))
+        .ok()?;
+    Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// The markers of what is open.
+pub fn open_markers(aws: &LocalAws) -> Vec<String> {
+    aws.store().keys(ARTIFACTS, "records/open/").unwrap()
+}
+
 pub struct World {
     pub aws: LocalAws,
     pub functions: Functions,
+    /// What the functions have printed: function, line.
+    pub lines: Lines,
+}
+
+/// A function's program: the packaged one where `STAGEDROP_BOOTSTRAPS` names the packages' folder.
+fn program(name: &str, built: &str) -> String {
+    match std::env::var("STAGEDROP_BOOTSTRAPS") {
+        Ok(folder) => format!("{folder}/{name}/bootstrap"),
+        Err(_) => built.to_owned(),
+    }
+}
+
+/// Buckets that the suite's settings name, besides [`REVISIONS`].
+const OTHER_BUCKETS: [&str; 3] = ["unversioned", "no-such-bucket", "staging-bucket"];
+
+/// What the template grants in a policy, for the suite's buckets: its revisions have any key.
+pub fn granted(policy: &str, parameters: &[(&str, &str)]) -> Value {
+    let mut all = vec![
+        ("ArtifactBucketName", ARTIFACTS),
+        ("RevisionBucketName", REVISIONS),
+    ];
+    all.extend(parameters);
+    let pointer = POLICIES
+        .iter()
+        .find(|(name, _)| *name == policy)
+        .map(|(_, pointer)| pointer)
+        .unwrap();
+    let mut document = Stack::new(&all).resource(pointer);
+    for statement in document["Statement"].as_array_mut().unwrap() {
+        let resources = texts(&statement["Resource"])
+            .into_iter()
+            .flat_map(|resource| {
+                let rest = resource.strip_prefix("arn:aws:s3:::revisions");
+                let Some(rest) = rest.filter(|rest| rest.is_empty() || *rest == "/apps/*") else {
+                    return vec![resource.to_owned()];
+                };
+                let keys = if rest.is_empty() { "" } else { "/*" };
+                let mut buckets = OTHER_BUCKETS.to_vec();
+                buckets.push(REVISIONS);
+                buckets
+                    .iter()
+                    .map(|bucket| format!("arn:aws:s3:::{bucket}{keys}"))
+                    .collect()
+            });
+        statement["Resource"] = resources.collect();
+    }
+    document
+}
+
+/// Lets both functions do what the template grants them, and nothing else.
+pub fn attach_policies(aws: &LocalAws) {
+    static GRANTED: OnceLock<[(&str, Value); 2]> = OnceLock::new();
+    for (name, policy) in
+        GRANTED.get_or_init(|| ["deploy", "record"].map(|name| (name, granted(name, &[]))))
+    {
+        aws.iam().attach(name, policy).unwrap();
+    }
 }
 
 impl World {
@@ -89,39 +249,16 @@ impl World {
     }
 
     pub async fn with_environment(options: Options, more: &[(&str, &str)]) -> Self {
-        let aws = LocalAws::start(options).await.unwrap();
-        aws.create_bucket(ARTIFACTS, true).unwrap();
-        aws.create_bucket(REVISIONS, true).unwrap();
-        aws.create_application("shop", Platform::Server).unwrap();
-        aws.create_deployment_group("shop", "production").unwrap();
-        aws.router().watch_staging(ARTIFACTS, "staging/");
-        let spec = |name: &str, program: &str| {
-            let mut spec = FunctionSpec::new(name, program);
-            spec.concurrency = 2;
-            spec.timeout = Duration::from_secs(60);
-            spec.retry_delays = vec![Duration::from_millis(50); 2];
-            spec.env = environment();
-            spec.env.extend(
-                more.iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-            );
-            spec
-        };
-        let functions = aws
-            .run_functions(
-                spec("deploy", env!("CARGO_BIN_EXE_deploy")),
-                spec("record", env!("CARGO_BIN_EXE_record")),
-                Some(std::sync::Arc::new(|_, event| {
-                    if std::env::var_os("SHOW_LOGS").is_some() {
-                        eprintln!("{event:?}");
-                    }
-                })),
-            )
-            .await
-            .unwrap();
-        let world = Self { aws, functions };
-        world.put("settings/shop.yml", SETTINGS);
-        world
+        let aws = start_aws(options).await;
+        let delays = vec![Duration::from_millis(50); 2];
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let functions = run_functions_told(&aws, [2, 2], delays, more, Arc::clone(&lines)).await;
+        add_project(&aws, "shop", SETTINGS);
+        Self {
+            aws,
+            functions,
+            lines,
+        }
     }
 
     /// Writes an object of the artifact bucket.
@@ -174,12 +311,7 @@ impl World {
     }
 
     pub fn record(&self, name: &str) -> Option<Value> {
-        let bytes = self
-            .aws
-            .store()
-            .get(ARTIFACTS, &format!("records/{name}"))
-            .ok()?;
-        Some(serde_json::from_slice(&bytes).unwrap())
+        record(&self.aws, name)
     }
 
     /// Every record fits its schema, and nothing is marked as open that is not.
@@ -217,7 +349,7 @@ impl World {
 
     /// The markers of what is open.
     pub fn open(&self) -> Vec<String> {
-        self.aws.store().keys(ARTIFACTS, "records/open/").unwrap()
+        open_markers(&self.aws)
     }
 
     /// The revision's object of a drop's only target.
@@ -230,24 +362,7 @@ impl World {
 
     /// Starts a deployment that is none of ours.
     pub fn foreign_deployment(&self) -> String {
-        let key = "by-hand.zip";
-        let body = bundle(&[("appspec.yml", "version: 0.0\nos: linux\n")]);
-        self.aws
-            .store()
-            .put(REVISIONS, key, body, Attributes::default())
-            .unwrap();
-        let revision = json!({ "revisionType": "S3", "s3Location": { "bucket": REVISIONS, "key": key, "bundleType": "zip" } });
-        let call =
-            |operation: &str, input: Value| self.aws.codedeploy().call(operation, &input).unwrap();
-        call(
-            "RegisterApplicationRevision",
-            json!({ "applicationName": "shop", "revision": revision }),
-        );
-        let answer = call(
-            "CreateDeployment",
-            json!({ "applicationName": "shop", "deploymentGroupName": "production", "revision": revision, "description": "by hand" }),
-        );
-        answer["deploymentId"].as_str().unwrap().to_owned()
+        foreign_deployment(&self.aws, "shop")
     }
 
     /// Deployments whose description carries one of our tokens.
@@ -287,6 +402,48 @@ impl World {
         )
         .await
     }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// One HTTP request on a connection of its own, as any client might send it.
+pub async fn http(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let rest = url.strip_prefix("http://").unwrap();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let mut request = format!(
+        "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    let mut stream = tokio::net::TcpStream::connect(host).await?;
+    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let end = answer
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok(Answer {
+        status: status.ok_or(std::io::ErrorKind::InvalidData)?,
+        head,
+        body: answer.split_off(end + 4),
+    })
 }
 
 /// The functions' own environment.

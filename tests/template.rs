@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use stagedrop::configuration::{self, Configuration};
+use stagedrop::metrics::METRICS;
 use stagedrop::yaml::{self, Node};
 
 /// The example values of `policies/*.json`.
 const EXAMPLE: [(&str, &str); 1] = [("ArtifactBucketName", "my-artifacts")];
 
 /// A value for each parameter that changes what the policies name.
-const EVERYTHING_APART: [(&str, &str); 5] = [
+pub(crate) const EVERYTHING_APART: [(&str, &str); 5] = [
     ("ArtifactBucketName", "my-artifacts"),
     ("SettingsBucketName", "my-settings"),
     ("RevisionBucketName", "my-revisions"),
@@ -27,7 +28,7 @@ const EVERYTHING_APART: [(&str, &str); 5] = [
 ];
 
 /// Policy file and where the template has the same document.
-const POLICIES: [(&str, &str); 5] = [
+pub(crate) const POLICIES: [(&str, &str); 5] = [
     ("deploy", "/DeployRole/Properties/Policies/0/PolicyDocument"),
     ("record", "/RecordRole/Properties/Policies/0/PolicyDocument"),
     ("uploader", "/UploaderPolicy/Properties/PolicyDocument"),
@@ -35,18 +36,18 @@ const POLICIES: [(&str, &str); 5] = [
     ("instances", "/InstancesPolicy/Properties/PolicyDocument"),
 ];
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read_json(path: impl Into<PathBuf>) -> Value {
+pub(crate) fn read_json(path: impl Into<PathBuf>) -> Value {
     let path = root().join(path.into());
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// YAML with CloudFormation's short forms as JSON with the long ones.
-fn long_form(node: &Node) -> Value {
+pub(crate) fn long_form(node: &Node) -> Value {
     let value = match &node.value {
         yaml::Value::Scalar { text, .. } => json!(text),
         yaml::Value::Sequence(items) => items.iter().map(long_form).collect(),
@@ -76,13 +77,13 @@ fn long_form(node: &Node) -> Value {
 }
 
 /// The template, evaluated with parameters.
-struct Stack {
-    template: Value,
+pub(crate) struct Stack {
+    pub(crate) template: Value,
     names: BTreeMap<String, String>,
 }
 
 impl Stack {
-    fn new(parameters: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(parameters: &[(&str, &str)]) -> Self {
         let text = std::fs::read(root().join("template.yaml")).unwrap();
         let documents = yaml::parse(&text, &yaml::Limits::default()).unwrap();
         assert_eq!(documents.len(), 1);
@@ -156,6 +157,15 @@ impl Stack {
                     let [resource, attribute] = [0, 1].map(|part| path[part].as_str().unwrap());
                     Some(json!(self.attribute(resource, attribute)))
                 }
+                Some(("Fn::Split", arguments)) => {
+                    let text = self.evaluate(&arguments[1]).unwrap();
+                    let parts = text.as_str().unwrap().split(arguments[0].as_str().unwrap());
+                    Some(parts.map(|part| json!(part)).collect())
+                }
+                Some(("Fn::Select", arguments)) => {
+                    let position = arguments[0].as_str().unwrap().parse::<usize>().unwrap();
+                    Some(self.evaluate(&arguments[1]).unwrap()[position].clone())
+                }
                 Some(("Fn::Sub", Value::String(text))) => {
                     Some(json!(self.substitute(text, &json!({}))))
                 }
@@ -213,13 +223,13 @@ impl Stack {
     }
 
     /// What stands at a JSON pointer under `Resources`.
-    fn resource(&self, pointer: &str) -> Value {
+    pub(crate) fn resource(&self, pointer: &str) -> Value {
         let value = self.template["Resources"].pointer(pointer);
         self.evaluate(value.unwrap_or_else(|| panic!("template has no `{pointer}`")))
             .unwrap()
     }
 
-    fn resources_of(&self, kind: &str) -> Vec<&str> {
+    pub(crate) fn resources_of(&self, kind: &str) -> Vec<&str> {
         let resources = self.template["Resources"].as_object().unwrap();
         let found = resources
             .iter()
@@ -227,7 +237,7 @@ impl Stack {
         found.map(|(name, _)| name.as_str()).collect()
     }
 
-    fn environment(&self) -> BTreeMap<String, String> {
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
         let variables = &self.template["Globals"]["Function"]["Environment"]["Variables"];
         let variables = self.evaluate(variables).unwrap();
         let variables = variables.as_object().unwrap().iter();
@@ -245,11 +255,11 @@ fn only_field(value: &Value) -> Option<(&str, &Value)> {
         .map(|(name, field)| (name.as_str(), field))
 }
 
-fn statements(policy: &Value) -> &[Value] {
+pub(crate) fn statements(policy: &Value) -> &[Value] {
     policy["Statement"].as_array().unwrap()
 }
 
-fn texts(value: &Value) -> Vec<&str> {
+pub(crate) fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::Array(items) => items.iter().map(|item| item.as_str().unwrap()).collect(),
         other => vec![other.as_str().unwrap()],
@@ -258,7 +268,11 @@ fn texts(value: &Value) -> Vec<&str> {
 
 /// Whether an EventBridge pattern lets an event through (literals and `prefix`, which is all that
 /// the template uses).
-fn lets_through(pattern: &Value, event: &Value) -> bool {
+pub(crate) fn lets_through(pattern: &Value, event: &Value) -> bool {
+    // Of a list it is enough that one item fits.
+    if let Value::Array(items) = event {
+        return items.iter().any(|item| lets_through(pattern, item));
+    }
     match pattern {
         Value::Object(fields) => fields
             .iter()
@@ -548,6 +562,108 @@ fn the_dashboard_shows_every_alarm_and_queue() {
 }
 
 #[test]
+fn outcomes_are_sent_on_with_the_one_right_that_their_destination_needs() {
+    let own = |parameters: &[(&str, &str)]| {
+        let stack = Stack::new(parameters);
+        let policy = stack.resource("/RecordRole/Properties/Policies/0/PolicyDocument");
+        let destination = stack.resource("/RecordInvokeConfig/Properties/DestinationConfig");
+        let sends = statements(&policy)
+            .iter()
+            .filter(|statement| statement["Sid"] == "SendOutcomes")
+            .map(|statement| (statement["Action"].clone(), statement["Resource"].clone()))
+            .collect::<Vec<_>>();
+        (sends, destination.get("OnSuccess").cloned())
+    };
+    assert_eq!(own(&[]), (Vec::new(), None));
+    for (arn, action) in [
+        ("arn:aws:sns:us-east-1:123456789012:outcomes", "sns:Publish"),
+        (
+            "arn:aws:sqs:us-east-1:123456789012:outcomes",
+            "sqs:SendMessage",
+        ),
+        (
+            "arn:aws:events:us-east-1:123456789012:event-bus/default",
+            "events:PutEvents",
+        ),
+    ] {
+        let (sends, destination) = own(&[("OutcomeDestinationArn", arn)]);
+        assert_eq!(sends, [(json!(action), json!(arn))]);
+        assert_eq!(destination, Some(json!({ "Destination": arn })));
+    }
+}
+
+#[test]
+fn the_functions_may_be_kept_to_applications_by_name() {
+    let stack = Stack::new(&[("ApplicationNamePattern", "shop-*")]);
+    for role in ["DeployRole", "RecordRole"] {
+        let policy = stack.resource(&format!("/{role}/Properties/Policies/0/PolicyDocument"));
+        let mut named = 0;
+        for statement in statements(&policy) {
+            for resource in texts(&statement["Resource"]) {
+                let rest = resource.split(":123456789012:").nth(1).unwrap_or_default();
+                if let Some(rest) = rest.strip_prefix("application:") {
+                    assert_eq!(rest, "shop-*");
+                    named += 1;
+                }
+                if let Some(rest) = rest.strip_prefix("deploymentgroup:") {
+                    assert_eq!(rest, "shop-*/*");
+                    named += 1;
+                }
+            }
+        }
+        assert_eq!(named, 2, "{role}");
+    }
+}
+
+#[test]
+fn dashboard_and_alarms_name_metrics_that_the_functions_write() {
+    let stack = Stack::new(&EXAMPLE);
+    let namespace = stack.environment()[configuration::METRICS_NAMESPACE].clone();
+    let body = stack.resource("/Dashboard/Properties/DashboardBody");
+    let body: Value = serde_json::from_str(body.as_str().unwrap()).unwrap();
+    let mut shown = std::collections::BTreeSet::new();
+    for widget in body["widgets"].as_array().unwrap() {
+        for metric in widget["properties"]["metrics"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            if metric[0] == namespace.as_str() {
+                let name = metric[1].as_str().unwrap();
+                let known = METRICS.iter().find(|(known, ..)| *known == name);
+                let (_, _, dimension) = known.unwrap_or_else(|| panic!("nobody writes {name}"));
+                assert_eq!(metric[2].as_str(), *dimension, "{name}");
+                shown.insert(name.to_owned());
+            } else if let Some(search) = metric[0]["expression"].as_str() {
+                assert!(search.contains(&format!(
+                    "'{{\"{namespace}\",Code}} MetricName=\"RefusedBundles\"'"
+                )));
+                shown.insert("RefusedBundles".to_owned());
+            }
+        }
+    }
+    let all = METRICS
+        .iter()
+        .map(|(name, ..)| (*name).to_owned())
+        .collect();
+    assert_eq!(shown, all, "the dashboard shows each metric");
+    let mut alarms = 0;
+    for alarm in stack.resources_of("AWS::CloudWatch::Alarm") {
+        let properties = &stack.template["Resources"][alarm]["Properties"];
+        if stack.evaluate(&properties["Namespace"]) == Some(json!(namespace)) {
+            let name = properties["MetricName"].as_str().unwrap();
+            let known = METRICS.iter().find(|(known, ..)| *known == name).unwrap();
+            assert!(
+                known.2.is_none() && properties.get("Dimensions").is_none(),
+                "{alarm}"
+            );
+            alarms += 1;
+        }
+    }
+    assert!(alarms >= 2);
+}
+
+#[test]
 fn revisions_never_expire() {
     let stack = Stack::new(&[]);
     let rules = stack.resource("/ArtifactBucket/Properties/LifecycleConfiguration/Rules");
@@ -577,6 +693,7 @@ fn the_upload_command_is_one_to_copy() {
     assert_eq!(
         command,
         "aws s3 cp artifact.zip \
-         \"s3://my-artifacts/staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}.zip\""
+         \"s3://my-artifacts/staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}.zip\" \
+         --metadata \"repository={REPOSITORY},author={AUTHOR},build-url={BUILD_URL}\""
     );
 }

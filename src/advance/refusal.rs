@@ -37,3 +37,41 @@ pub fn refusal(error: &ServiceError) -> Finding {
     };
     Finding::refuse(name, error.to_string(), cure)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service_error::Kind;
+
+    #[test]
+    fn err_each_refusal_has_its_code() {
+        for (exception, code) in [
+            ("ApplicationDoesNotExistException", "application-missing"),
+            (
+                "DeploymentGroupDoesNotExistException",
+                "deployment-group-missing",
+            ),
+            (
+                "InvalidDeploymentConfigNameException",
+                "deployment-config-missing",
+            ),
+            ("RevisionDoesNotExistException", "revision-refused"),
+            (
+                "InvalidFileExistsBehaviorException",
+                "deployment-option-refused",
+            ),
+            ("AlarmsLimitExceededException", "deployment-refused"),
+        ] {
+            let error = ServiceError {
+                operation: "CreateDeployment",
+                resource: "shop/production".to_owned(),
+                kind: Kind::Refused,
+                code: Some(exception.to_owned()),
+                message: "no".to_owned(),
+            };
+            let finding = refusal(&error);
+            assert_eq!(finding.code, code);
+            assert!(finding.refuses() && finding.message.contains("no"));
+        }
+    }
+}

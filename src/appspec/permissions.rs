@@ -65,33 +65,91 @@ impl Permission {
                 .and_then(|rest| rest.strip_prefix('/'))
         };
         let Some(name) = below else { return false };
-        (self.pattern == "**" || matches_glob(name, &self.pattern))
-            && !self.except.iter().any(|except| matches_glob(name, except))
+        self.meets_name(name)
+    }
+
+    /// Whether the item meets what has this path below its `object`.
+    pub fn meets_name(&self, name: &str) -> bool {
+        if name.contains('/') {
+            return self.pattern == "**";
+        }
+        self.names().take(name)
+    }
+
+    /// Which names directly in the folder it means, made ready for many of them.
+    pub fn names(&self) -> Names<'_> {
+        Names {
+            pattern: (self.pattern != "**").then(|| NameGlob::new(&self.pattern)),
+            except: self
+                .except
+                .iter()
+                .map(|except| NameGlob::new(except))
+                .collect(),
+        }
+    }
+}
+
+/// Which names directly in a folder an item of `permissions` means.
+#[derive(Debug, Clone)]
+pub struct Names<'p> {
+    /// `None` for all.
+    pattern: Option<NameGlob<'p>>,
+    except: Vec<NameGlob<'p>>,
+}
+
+impl Names<'_> {
+    /// Whether every name is meant.
+    pub fn take_all(&self) -> bool {
+        self.pattern.is_none() && self.except.is_empty()
+    }
+
+    /// Whether this one is; it has no `/`.
+    pub fn take(&self, name: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|glob| glob.matches(name))
+            && !self.except.iter().any(|glob| glob.matches(name))
     }
 }
 
 /// The agent's simple glob: `*` stands for any characters, nothing matches across `/`.
-fn matches_glob(name: &str, pattern: &str) -> bool {
-    if name.contains('/') {
-        return false;
-    }
-    let mut parts = pattern.split('*');
-    let Some(first) = parts.next() else {
-        return false;
-    };
-    let Some(mut rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let Some(last) = parts.next_back() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
+#[derive(Debug, Clone)]
+struct NameGlob<'p> {
+    first: &'p str,
+    /// Between two `*`.
+    middle: Vec<&'p str>,
+    /// Behind the last `*`; `None` without any.
+    last: Option<&'p str>,
+}
+
+impl<'p> NameGlob<'p> {
+    fn new(pattern: &'p str) -> Self {
+        let mut parts = pattern.split('*');
+        let first = parts.next().unwrap_or_default();
+        let last = parts.next_back();
+        Self {
+            first,
+            middle: parts.collect(),
+            last,
         }
     }
-    rest.ends_with(last)
+
+    fn matches(&self, name: &str) -> bool {
+        let Some(last) = self.last else {
+            return name == self.first;
+        };
+        if !name.ends_with(last) {
+            return false;
+        }
+        let Some(mut rest) = name.strip_prefix(self.first) else {
+            return false;
+        };
+        for part in &self.middle {
+            match rest.split_once(part) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
 }
 
 pub(super) fn read(
@@ -162,7 +220,17 @@ fn read_item(item: &Value, report: &mut Report<'_>) -> Option<Permission> {
     };
     let mut name = |key| {
         let value = item.get(key).filter(|value| !value.is_falsy())?;
-        text(value, key, "permission-owner-invalid", report)
+        let name = text(value, key, "permission-owner-invalid", report)?;
+        if name.is_empty() || name.contains('\0') {
+            report.refuse(
+                "permission-owner-invalid",
+                value.place,
+                &format!("`{key}` is `{}`, which is nobody's name", cut(&name)),
+                "write the name of a user or group of the instances, or take the key out",
+            );
+            return None;
+        }
+        Some(name)
     };
     let (owner, group) = (name("owner"), name("group"));
     let mode = item.get("mode").filter(|value| value.ruby != Ruby::Nil);
@@ -274,7 +342,12 @@ fn read_mode(value: &Value, report: &mut Report<'_>) -> Option<String> {
 }
 
 fn read_acls(value: &Value, report: &mut Report<'_>) -> Vec<Ace> {
-    let Ruby::List(entries) = &value.ruby else {
+    let entries = match &value.ruby {
+        Ruby::List(entries) => Some(entries.as_slice()),
+        Ruby::Map(pairs) if pairs.is_empty() => Some(&[][..]),
+        _ => None,
+    };
+    let Some(entries) = entries else {
         report.refuse(
             "permission-acl-invalid",
             value.place,
@@ -419,15 +492,13 @@ fn check_range(range: &str) -> Result<(), &'static str> {
             .ok_or("has a category other than `c` and 0 to 1023")
     };
     let mut seen = std::collections::BTreeSet::new();
-    // Ruby's split drops empty parts at the end.
+    // Ruby's split drops empty parts at the end, and so all of `,`.
+    let categories = categories.map(|parts| parts.trim_end_matches(','));
     for part in categories
-        .unwrap_or_default()
-        .trim_end_matches(',')
-        .split(',')
+        .filter(|parts| !parts.is_empty())
+        .into_iter()
+        .flat_map(|parts| parts.split(','))
     {
-        if categories.is_none() || (part.is_empty() && seen.is_empty()) {
-            continue;
-        }
         let (low, high) = match part.split_once('.') {
             Some((low, high)) => (category(low)?, category(high)?),
             None => (category(part)?, category(part)?),

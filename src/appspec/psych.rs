@@ -185,8 +185,7 @@ fn scalar(
 ) -> Result<Ruby, Refused> {
     let scanned = match tag {
         None if style == ScalarStyle::Plain => scan(text),
-        // libyaml calls a scalar with the non-specific tag quoted.
-        None | Some("!" | "!str" | "!ruby/string" | "tag:yaml.org,2002:str") => {
+        None | Some("!str" | "!ruby/string" | "tag:yaml.org,2002:str") => {
             return Ok(Ruby::Text(text.to_owned()));
         }
         Some("!float" | "tag:yaml.org,2002:float") => match scan(text) {
@@ -194,7 +193,9 @@ fn scalar(
                 // Only the sign and zero of it matter to a reader of AppSpecs.
                 Scanned::Is(Ruby::Float(number as f64, written))
             }
-            other => other,
+            // Ruby's `Float()` raises for what is no number.
+            Scanned::Is(Ruby::Float(..)) | Scanned::Date => scan(text),
+            Scanned::Is(_) => return Err(refused_tag(tag, place)),
         },
         Some(tag) if tag.starts_with("!ruby/sym") => {
             return Ok(Ruby::Symbol(text.to_owned()));

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::psych::Ruby;
 use super::*;
-use crate::deployment::FileExistsBehavior;
+use crate::deployment::{ComputePlatform, FileExistsBehavior};
 
 const HEAD: &str = "version: 0.0\nos: linux\n";
 
@@ -80,7 +80,7 @@ fn ok_scalars_have_the_types_that_ruby_gives_them() {
         ("'yes'", text("yes")),
         ("|-\n  12", text("12")),
         ("!!str 12", text("12")),
-        ("! 12", text("12")),
+        ("! 12", int(12, "12")),
         ("!!float 0", float(0.0, "0")),
         ("!local 12", int(12, "12")),
         ("-x", text("-x")),
@@ -205,6 +205,15 @@ fn err_documents_that_are_no_appspec() {
         ("\u{feff}version: 0.0\nos: linux", "appspec-encoding"),
         ("version: 0.0\nos: \0linux", "appspec-encoding"),
         (
+            "version: 0.0\nos: linux\n# bell \u{7}\n",
+            "appspec-encoding",
+        ),
+        ("\u{feff}---\nversion: 0.0\nos: linux", "appspec-encoding"),
+        // The first document ends where the indentation does.
+        (" version: 0.0\nos: linux", "appspec-second-document"),
+        ("version: 0.0\nos: linux\nx: {a\n b: c}", "appspec-syntax"),
+        ("version: !!float \"none\"\nos: linux", "appspec-tag"),
+        (
             "version: 0.0\nos: linux\nhooks:\n\tAfterInstall:",
             "appspec-syntax",
         ),
@@ -225,7 +234,7 @@ fn err_documents_that_are_no_appspec() {
     ] {
         let findings = read(text).unwrap_err();
         assert_eq!(findings[0].code, code, "{text:?}: {}", findings[0]);
-        assert!(findings[0].refuses());
+        assert!(findings.iter().any(Finding::refuses));
     }
     assert_eq!(
         AppSpec::read(b"\xff\xfev\0", "a").unwrap_err()[0].code,
@@ -250,6 +259,8 @@ fn ok_what_only_bites_is_warned_of() {
         ("Hooks: {}\n", "appspec-unknown-key"),
         ("files: []\nfiles: []\n", "appspec-duplicate-key"),
         ("---\nother: document\n", "appspec-second-document"),
+        ("---\n: : [ no YAML\n", "appspec-second-document"),
+        ("...\n@\n", "appspec-second-document"),
         ("hooks: {Install: [{location: a}]}\n", "hook-reserved"),
         (
             "hooks: {BeforeAllowTraffic: [{location: a}]}\n",
@@ -273,6 +284,32 @@ fn ok_what_only_bites_is_warned_of() {
 }
 
 #[test]
+fn ok_json_may_be_followed_by_what_is_none() {
+    for rest in ["}", ",", "]"] {
+        let text = format!("{{\"version\": 0.0, \"os\": \"linux\"}}{rest}\n");
+        let appspec = read(&text).unwrap();
+        assert_eq!(
+            appspec.warnings[0].code, "appspec-second-document",
+            "{rest}"
+        );
+    }
+}
+
+#[test]
+fn ok_a_byte_order_mark_before_a_line_without_a_key_is_only_warned_of() {
+    for first_line in ["# AppSpec", ""] {
+        let appspec = read(&format!("\u{feff}{first_line}\nversion: 0.0\nos: linux\n")).unwrap();
+        assert_eq!(appspec.warnings[0].code, "appspec-byte-order-mark");
+    }
+}
+
+#[test]
+fn ok_the_non_specific_tag_leaves_a_scalar_plain() {
+    assert_eq!(ruby("! '0.0'"), Ok(Ruby::Float(0.0, "0.0".to_owned())));
+    assert_eq!(ruby("!!int '7'"), Ok(int(7, "7")));
+}
+
+#[test]
 fn ok_of_a_key_twice_the_last_one_counts() {
     let appspec = read("version: 1.0\nversion: 0.0\nos: linux").unwrap();
     assert_eq!(appspec.warnings[0].line, Some(2));
@@ -281,6 +318,11 @@ fn ok_of_a_key_twice_the_last_one_counts() {
 
 #[test]
 fn ok_what_ruby_takes_for_empty() {
+    assert!(
+        accepted("permissions: [{object: /a, acls: {}}]\n")
+            .1
+            .is_empty()
+    );
     for rest in [
         "files:\nhooks:\npermissions:\n",
         "files: {}\npermissions: {}\nhooks: {}\n",
@@ -414,6 +456,14 @@ fn err_each_rule_of_the_agent_has_its_code() {
             "permission-owner-invalid",
         ),
         (
+            "permissions: [{object: /a, owner: ''}]\n",
+            "permission-owner-invalid",
+        ),
+        (
+            "permissions: [{object: /a, acls: false}]\n",
+            "permission-acl-invalid",
+        ),
+        (
             "permissions: [{object: /a, group: [x]}]\n",
             "permission-owner-invalid",
         ),
@@ -494,7 +544,15 @@ fn ok_selinux_ranges_as_the_agent_reads_them_and_errs() {
     let range = |range: &str| {
         format!("permissions: [{{object: /a, context: {{type: t, range: '{range}'}}}}]\n")
     };
-    for good in ["s0", "s0-s15", "s0:c0", "s0:c0.c1023", "s1-s2:c1,c3.c5"] {
+    for good in [
+        "s0",
+        "s0-s15",
+        "s0:c0",
+        "s0:c0.c1023",
+        "s1-s2:c1,c3.c5",
+        "s0:,",
+        "s0:c1,",
+    ] {
         accepted(&range(good));
     }
     for bad in [
@@ -509,6 +567,7 @@ fn ok_selinux_ranges_as_the_agent_reads_them_and_errs() {
         "s0:c1,c1",
         "s0:c1.c3,c2",
         "s0:c1,,c2",
+        "s0:,c1",
     ] {
         assert_eq!(
             refused(&range(bad)),
@@ -567,7 +626,7 @@ fn ok_lambda_and_ecs_in_both_spellings() {
     let lambda = read(LAMBDA).unwrap();
     assert_eq!(
         (lambda.platform(), lambda.is_json),
-        (Platform::Lambda, false)
+        (ComputePlatform::Lambda, false)
     );
     assert!(lambda.warnings.is_empty() && lambda.server().is_none());
     let Content::Lambda(content) = &lambda.content else {
@@ -575,7 +634,7 @@ fn ok_lambda_and_ecs_in_both_spellings() {
     };
     assert_eq!(content.hooks[0].event, "BeforeAllowTraffic");
     let ecs = read(ECS).unwrap();
-    assert_eq!(ecs.platform(), Platform::Ecs);
+    assert_eq!(ecs.platform(), ComputePlatform::Ecs);
     assert!(ecs.warnings.is_empty());
     for text in [LAMBDA, ECS] {
         let lower = text
@@ -592,7 +651,7 @@ fn ok_lambda_and_ecs_in_both_spellings() {
     let json = "{\"version\": 0.0, \"Resources\": [{\"a\": {\"Type\": \"AWS::Lambda::Function\", \"Properties\": \
                 {\"Name\": \"f\", \"Alias\": \"a\", \"CurrentVersion\": \"1\", \"TargetVersion\": \"2\"}}}]}";
     assert!(read(json).unwrap().is_json);
-    assert_eq!(Platform::Ecs.to_string(), "ECS");
+    assert_eq!(ComputePlatform::Ecs.to_string(), "ECS");
 }
 
 #[test]
@@ -698,11 +757,11 @@ fn err_lambda_and_ecs_rules_have_their_codes() {
 #[test]
 fn ok_os_makes_it_a_server_appspec_whatever_else_is_in_it() {
     let appspec = read("version: 0.0\nos: linux\nResources: []").unwrap();
-    assert_eq!(appspec.platform(), Platform::Server);
+    assert_eq!(appspec.platform(), ComputePlatform::Server);
 }
 
 #[test]
-fn err_appspecs_made_to_hurt_are_refused_in_time() {
+fn err_appspecs_made_to_hurt_are_refused_by_limits() {
     let laughs = (1..10).fold("a0: &a0 [x, x]\n".to_owned(), |text, level| {
         let before = format!("*a{}", level - 1);
         format!(
@@ -728,15 +787,12 @@ fn err_appspecs_made_to_hurt_are_refused_in_time() {
             format!("{small}files:\n{}", "- a\n".repeat(150_000)),
         ),
     ] {
-        let started = std::time::Instant::now();
         let findings = AppSpec::read(text.as_bytes(), "appspec.yml").unwrap_err();
         let found: Vec<&str> = findings
             .iter()
             .map(|finding| finding.code.as_str())
             .collect();
         assert_eq!(found, [code]);
-        let seconds = started.elapsed().as_secs();
-        assert!(seconds < 10, "{seconds} s for {} bytes", text.len());
     }
 }
 

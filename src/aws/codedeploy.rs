@@ -129,6 +129,7 @@ fn info_from_api(info: &types::DeploymentInfo) -> Option<DeploymentInfo> {
         deployment_config: info.deployment_config_name().map(str::to_owned),
         status: DeploymentStatus::from_api(info.status()?.as_str()),
         revision: info.revision().and_then(revision_from_api),
+        is_restart: info.deployment_mode() == Some(&types::DeploymentMode::Restart),
         description: info.description().map(str::to_owned),
         creator: info.creator().map(|creator| creator.as_str().to_owned()),
         created_at: info.create_time().and_then(timestamp),

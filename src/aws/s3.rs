@@ -94,6 +94,10 @@ fn none_match(object: &NewObject) -> Option<String> {
     (!object.replace).then(|| "*".to_owned())
 }
 
+fn tagging(object: &NewObject) -> Option<String> {
+    object.is_revision.then(|| REVISION_TAGGING.to_owned())
+}
+
 fn metadata(object: &NewObject) -> Option<std::collections::HashMap<String, String>> {
     Some(object.metadata.clone().into_iter().collect())
 }
@@ -337,7 +341,7 @@ impl ObjectStore for &Aws {
             .key(object.key.as_str())
             .set_metadata(metadata(object))
             .content_type(object.content_type)
-            .tagging(REVISION_TAGGING)
+            .set_tagging(tagging(object))
             .set_if_none_match(none_match(object))
             .body(ByteStream::from(body))
             .customize()
@@ -365,7 +369,7 @@ impl ObjectStore for &Aws {
             .set_metadata(metadata(object))
             .content_type(object.content_type)
             .tagging_directive(TaggingDirective::Replace)
-            .tagging(REVISION_TAGGING)
+            .set_tagging(tagging(object))
             .set_if_none_match(none_match(object))
             .customize()
             .config_override(patient(COPY_TIMEOUT))
@@ -406,7 +410,7 @@ impl MultipartUploads for &Aws {
             .key(object.key.as_str())
             .set_metadata(metadata(object))
             .content_type(object.content_type)
-            .tagging(REVISION_TAGGING)
+            .set_tagging(tagging(object))
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
             .await

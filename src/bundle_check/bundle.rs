@@ -62,13 +62,32 @@ pub(super) enum Conflict {
 struct Spot {
     /// Position among the kept entries.
     kept: u32,
+    /// Row of the folder that it lies in.
+    folder: u32,
+    /// Where in the path its own name begins.
+    name_at: u32,
     kind: EntryKind,
+}
+
+/// Row of the folder that the top is.
+const TOP: u32 = u32::MAX;
+
+/// What stands at a path of the tree.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub path: &'a [u8],
+    /// Its own name, the last component.
+    pub name: &'a [u8],
+    pub is_directory: bool,
+    /// The row of the folder that it lies in, which comes before it; `None` at the top.
+    pub folder: Option<u32>,
 }
 
 /// A folder that the last entry lies in.
 #[derive(Debug, Clone, Copy)]
 struct Folder {
     hash: u64,
+    row: u32,
     /// What an entry below it meets.
     conflict: Option<Conflict>,
 }
@@ -132,9 +151,16 @@ impl<'a> Bundle<'a> {
                 kind = entries.entry(kept.index).map_or(kind, |entry| entry.kind);
             }
             let folder = bundle.enter_folders(&mut trail, path);
-            let name = path.get(trail.name_at()..).unwrap_or_default();
-            let hash = bundle.spots.hash(folder, name);
-            bundle.put(path, hash, position, kind);
+            let name_at = trail.name_at();
+            let name = path.get(name_at..).unwrap_or_default();
+            let hash = bundle.spots.hash(folder.map(|folder| folder.hash), name);
+            let spot = Spot {
+                kept: position,
+                folder: folder.map_or(TOP, |folder| folder.row),
+                name_at: name_at as u32,
+                kind,
+            };
+            bundle.put(path, hash, spot);
             if bundle.spots.len() > paths_max {
                 bundle.is_whole = false;
                 break;
@@ -143,25 +169,28 @@ impl<'a> Bundle<'a> {
         bundle
     }
 
-    /// Makes the folders above an entry; answers the hash of the one that it lies in.
-    fn enter_folders(&mut self, trail: &mut Trail<Folder>, path: &'a [u8]) -> Option<u64> {
-        let folder = trail.follow(path, |above, folder, name_at| {
-            let name = folder.get(name_at..).unwrap_or_default();
-            let hash = self.spots.hash(above.map(|above| above.hash), name);
-            self.enter_folder(above, folder, hash)
+    /// Makes the folders above an entry; answers the one that it lies in.
+    fn enter_folders(&mut self, trail: &mut Trail<Folder>, path: &'a [u8]) -> Option<Folder> {
+        let folder = *trail.follow(path, |above, folder, name_at| {
+            self.enter_folder(above, folder, name_at)
         })?;
         if let Some(conflict) = folder.conflict {
             self.conflicts.push((conflict, path));
         }
-        Some(folder.hash)
+        Some(folder)
     }
 
-    fn enter_folder(&mut self, above: Option<&Folder>, path: &'a [u8], hash: u64) -> Folder {
+    fn enter_folder(&mut self, above: Option<&Folder>, path: &'a [u8], name_at: usize) -> Folder {
+        let name = path.get(name_at..).unwrap_or_default();
+        let hash = self.spots.hash(above.map(|above| above.hash), name);
         let implied = Spot {
             kept: IMPLIED,
+            folder: above.map_or(TOP, |above| above.row),
+            name_at: name_at as u32,
             kind: EntryKind::Directory,
         };
-        let conflict = match self.spots.get_or_insert(path, hash, implied) {
+        let (row, known) = self.spots.get_or_insert(path, hash, implied);
+        let conflict = match known {
             None => above.and_then(|above| above.conflict),
             Some(known) => match known.kind {
                 EntryKind::Directory => None,
@@ -169,12 +198,15 @@ impl<'a> Bundle<'a> {
                 _ => Some(Conflict::BelowFile),
             },
         };
-        Folder { hash, conflict }
+        Folder {
+            hash,
+            row,
+            conflict,
+        }
     }
 
-    fn put(&mut self, path: &'a [u8], hash: u64, kept: u32, kind: EntryKind) {
-        let spot = Spot { kept, kind };
-        let Some(known) = self.spots.get_or_insert(path, hash, spot) else {
+    fn put(&mut self, path: &'a [u8], hash: u64, spot: Spot) {
+        let (_, Some(known)) = self.spots.get_or_insert(path, hash, spot) else {
             return;
         };
         let old = std::mem::replace(known, spot);
@@ -224,6 +256,26 @@ impl<'a> Bundle<'a> {
             .map(|(path, spot)| (path, spot.kind == EntryKind::Directory))
     }
 
+    /// All rows, in their order.
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row<'a>> {
+        self.spots.iter().map(|(path, spot)| Row {
+            path,
+            name: path.get(spot.name_at as usize..).unwrap_or_default(),
+            is_directory: spot.kind == EntryKind::Directory,
+            folder: (spot.folder != TOP).then_some(spot.folder),
+        })
+    }
+
+    /// How many rows there are.
+    pub(super) fn row_count(&self) -> usize {
+        self.spots.len()
+    }
+
+    /// The row of a path, no link followed.
+    pub(super) fn row_of(&self, path: &[u8]) -> Option<u32> {
+        self.spots.row_of(path)
+    }
+
     /// Whether the path itself, no link followed, is there: a directory or something else.
     pub(super) fn is_directory(&self, path: &[u8]) -> Option<bool> {
         if path.is_empty() {
@@ -236,15 +288,36 @@ impl<'a> Bundle<'a> {
 
     /// Follows a path below the root (relative, forward slashes) and all links on it.
     pub fn find(&self, path: &[u8], known: &Known) -> Found {
+        self.resolve(path, known).found
+    }
+
+    /// As [`Self::find`], and where that leads.
+    pub(super) fn resolve(&self, path: &[u8], known: &Known) -> Resolved {
+        let mut resolved = Resolved {
+            found: Found::Missing,
+            path: Vec::new(),
+            is_link: false,
+        };
+        resolved.found = self.walk(path, known, &mut resolved.path, &mut resolved.is_link);
+        // What is closed by a slash is followed, and has to be a directory.
+        if path.ends_with(b"/") || path.ends_with(b"/.") {
+            resolved.is_link = false;
+            if matches!(resolved.found, Found::File(_) | Found::Special) {
+                resolved.found = Found::Missing;
+            }
+        }
+        resolved
+    }
+
+    fn walk(&self, path: &[u8], known: &Known, done: &mut Vec<u8>, is_link: &mut bool) -> Found {
         let mut links_left = LINKS_FOLLOWED_MAX;
-        let mut done: Vec<u8> = Vec::new();
         let mut todo: Vec<Vec<u8>> = components(path);
         while let Some(component) = todo.pop() {
             if component == b".." {
                 if done.is_empty() {
                     return Found::Outside;
                 }
-                done.truncate(parent_of(&done).len());
+                done.truncate(parent_of(done).len());
                 continue;
             }
             let before = done.len();
@@ -264,6 +337,7 @@ impl<'a> Bundle<'a> {
             match spot.kind {
                 EntryKind::Directory => {}
                 EntryKind::Symlink => {
+                    *is_link |= todo.is_empty();
                     let Some(left) = links_left.checked_sub(1) else {
                         return Found::Missing;
                     };
@@ -333,6 +407,17 @@ impl<'a> Bundle<'a> {
             (None, None) => Target::Unread(index),
         }
     }
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// What is there.
+    pub found: Found,
+    /// The path without links and `..`, as far as it was followed.
+    pub path: Vec<u8>,
+    /// Whether the path's own last component is a symbolic link.
+    pub is_link: bool,
 }
 
 enum Target<'a> {

@@ -1,4 +1,4 @@
-//! A table of paths and its hash: a million paths of a hostile archive, hashed at memory speed.
+//! Tables of paths and names, and their hash: a million paths of a hostile archive, hashed at memory speed.
 //!
 //! Owns the slots, the mixing (a folded 64 × 64 bit multiplication for each eight bytes) and its seed, which
 //! differs for each table, so that nobody can choose paths that collide. A path's hash continues its
@@ -51,67 +51,106 @@ impl PathHash {
     }
 }
 
-/// A table of paths, in the order of their insertion.
+/// A table of paths.
+pub(super) type PathTable<'a, T> = Table<&'a [u8], T>;
+
+/// A table of names, each in a folder that has a number.
+pub(super) type NameTable<'a, T> = Table<(u32, &'a [u8]), T>;
+
+/// A table whose rows are numbered in the order of their insertion.
 ///
 /// Slots are eight bytes (the hash's upper half, and the row's number from 1; 0 is free), so that a
-/// hundred thousand paths are looked up in the processor's cache.
+/// hundred thousand keys are looked up in the processor's cache.
 #[derive(Debug)]
-pub(super) struct PathTable<'a, T> {
+pub(super) struct Table<K, T> {
     slots: Vec<u64>,
-    rows: Vec<(&'a [u8], T)>,
+    /// Rows that leave a quarter of the slots free.
+    rows_max: usize,
+    rows: Vec<(K, T)>,
     hash: PathHash,
 }
 
-impl<'a, T> PathTable<'a, T> {
-    /// An empty table with room for `count` paths.
-    pub fn with_capacity(count: usize) -> Self {
-        Self {
-            slots: vec![0; slot_count(count)],
-            rows: Vec::with_capacity(count),
-            hash: PathHash::new(),
-        }
-    }
-
-    /// How many paths there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
+impl<T> PathTable<'_, T> {
     /// The value of a path.
     pub fn get(&self, path: &[u8]) -> Option<&T> {
-        let row = self.seek(path, self.hash.of(path)).ok()?;
-        self.rows.get(row).map(|(_, value)| value)
+        let row = self.row_of(path)?;
+        self.rows.get(row as usize).map(|(_, value)| value)
+    }
+
+    /// The row of a path.
+    pub fn row_of(&self, path: &[u8]) -> Option<u32> {
+        let is_path = |known: &[u8]| known == path;
+        let row = self.seek(is_path, self.hash.of(path)).ok()?;
+        u32::try_from(row).ok()
     }
 
     /// The hash of the path of `name` in a folder with this hash (`None` at the top).
     pub fn hash(&self, folder: Option<u64>, name: &[u8]) -> u64 {
         self.hash.below(folder, name)
     }
+}
 
-    /// The value of a path with this hash; if it has none, `value` is set and nothing answered.
-    pub fn get_or_insert(&mut self, path: &'a [u8], hash: u64, value: T) -> Option<&mut T> {
-        match self.seek(path, hash) {
-            Ok(row) => self.rows.get_mut(row).map(|(_, value)| value),
+impl<T> NameTable<'_, T> {
+    /// The hash of `name` in the folder with this number.
+    pub fn hash_in(&self, folder: u32, name: &[u8]) -> u64 {
+        let folder = self.hash.mix(self.hash.seed, u64::from(folder));
+        self.hash.below(Some(folder), name)
+    }
+}
+
+impl<K: Copy + PartialEq, T> Table<K, T> {
+    /// An empty table with room for `count` keys.
+    pub fn with_capacity(count: usize) -> Self {
+        let slots = slot_count(count);
+        Self {
+            slots: vec![0; slots],
+            rows_max: slots / 4 * 3,
+            rows: Vec::with_capacity(count),
+            hash: PathHash::new(),
+        }
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The row of a key with this hash, and its value; if there is none, one with `value` is made and no
+    /// value answered.
+    pub fn get_or_insert(&mut self, key: K, hash: u64, value: T) -> (u32, Option<&mut T>) {
+        match self.seek(|known| known == key, hash) {
+            Ok(row) => {
+                let known = self.rows.get_mut(row).map(|(_, value)| value);
+                (row as u32, known)
+            }
             Err(slot) => {
-                self.rows.push((path, value));
+                let row = self.rows.len() as u32;
+                self.rows.push((key, value));
                 if let Some(free) = self.slots.get_mut(slot) {
                     *free = hash & UPPER_HALF | self.rows.len() as u64;
                 }
-                if slot_count(self.rows.len()) > self.slots.len() {
+                if self.rows.len() > self.rows_max {
                     self.grow();
                 }
-                None
+                (row, None)
             }
         }
     }
 
-    /// All paths with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&'a [u8], &T)> {
-        self.rows.iter().map(|(path, value)| (*path, value))
+    /// The key and the value of a row.
+    pub fn row(&self, row: u32) -> Option<(K, &T)> {
+        self.rows
+            .get(row as usize)
+            .map(|(key, value)| (*key, value))
     }
 
-    /// The row of a path, or the free slot where it would go.
-    fn seek(&self, path: &[u8], hash: u64) -> Result<usize, usize> {
+    /// All keys with their values, by row.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.rows.iter().map(|(key, value)| (*key, value))
+    }
+
+    /// The row of a key, or the free slot where it would go.
+    fn seek(&self, is_key: impl Fn(K) -> bool, hash: u64) -> Result<usize, usize> {
         let mut slot = self.first_slot(hash);
         // A quarter of the slots is free, so this ends.
         loop {
@@ -120,7 +159,7 @@ impl<'a, T> PathTable<'a, T> {
                 return Err(slot);
             };
             if (taken ^ hash) & UPPER_HALF == 0
-                && self.rows.get(row).is_some_and(|(known, _)| *known == path)
+                && self.rows.get(row).is_some_and(|(known, _)| is_key(*known))
             {
                 return Ok(row);
             }
@@ -139,6 +178,7 @@ impl<'a, T> PathTable<'a, T> {
 
     fn grow(&mut self) {
         let more = vec![0; self.slots.len().saturating_mul(2)];
+        self.rows_max = more.len() / 4 * 3;
         for taken in std::mem::replace(&mut self.slots, more) {
             if taken == 0 {
                 continue;
@@ -161,7 +201,7 @@ const UPPER_HALF: u64 = 0xffff_ffff_0000_0000;
 fn slot_count(count: usize) -> usize {
     count
         .saturating_add(count / 3)
-        .saturating_add(2)
+        .saturating_add(4)
         .next_power_of_two()
 }
 
@@ -213,6 +253,7 @@ mod tests {
             let hash = table.hash(None, path.as_bytes());
             let old = table
                 .get_or_insert(path.as_bytes(), hash, number)
+                .1
                 .map(|known| std::mem::replace(known, number));
             assert_eq!(old, map.insert(path.as_bytes(), number));
         }
@@ -220,8 +261,28 @@ mod tests {
         for (path, number) in table.iter() {
             assert_eq!(map.get(path), Some(number));
             assert_eq!(table.get(path), Some(number));
+            let row = table.row_of(path).unwrap();
+            assert_eq!(table.row(row), Some((path, number)));
         }
         assert_eq!(table.get(b"none"), None);
+    }
+
+    #[test]
+    fn ok_a_name_is_another_in_another_folder() {
+        let mut table: NameTable<'_, u32> = NameTable::with_capacity(0);
+        for round in 0..2 {
+            for folder in 0..100 {
+                for name in ["a", "b", "node_modules"] {
+                    let hash = table.hash_in(folder, name.as_bytes());
+                    let (row, known) = table.get_or_insert((folder, name.as_bytes()), hash, folder);
+                    assert_eq!(known.copied(), (round == 1).then_some(folder));
+                    assert_eq!(table.row(row), Some(((folder, name.as_bytes()), &folder)));
+                }
+            }
+        }
+        assert_eq!(table.len(), 300);
+        let differ = |one: u32, other: u32| table.hash_in(one, b"a") != table.hash_in(other, b"a");
+        assert!(differ(0, 1) && differ(1, 2));
     }
 
     #[test]

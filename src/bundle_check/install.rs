@@ -4,17 +4,26 @@
 //! meet at one destination. What stands on the instance already is not known
 //! here; rules that depend on it stay silent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use super::Near;
-use super::bundle::{Bundle, Found, Known, parent_of};
+use super::bundle::{Bundle, Found, Known};
+use super::hash::NameTable;
 use super::report::Findings;
+use super::walk::Marks;
 use crate::appspec::{FileMapping, OperatingSystem, Server};
 use crate::contents::shown;
 use crate::finding::Finding;
 
 /// Comparisons of paths before the AppSpec counts as too much to judge.
 pub(super) const COMPARISONS_MAX: usize = 20_000_000;
+
+/// Bytes of a destination: Linux's `PATH_MAX` without its NUL.
+const DESTINATION_BYTES_MAX: usize = 4_095;
+
+/// Paths that items make whose destinations are inside each other, before they count as too much to judge.
+const MAKINGS_MAX: usize = 2_000_000;
 
 /// One item of `files`, its paths normalised.
 #[derive(Debug)]
@@ -63,22 +72,18 @@ fn item<'s>(
         );
         return None;
     };
-    let is_directory = match bundle.find(path.as_bytes(), known) {
+    let resolved = bundle.resolve(as_followed(&mapping.source, &path, os), known);
+    let is_directory = match resolved.found {
         Found::Directory => true,
-        Found::File(_) if closed_by_slash(&mapping.source, os) => {
-            findings.at(
-                place,
-                Finding::refuse(
-                    "files-source-missing",
-                    format!("source `{source}` ends in `/`, but the bundle has a file there"),
-                    "take the closing `/` away",
-                ),
-            );
-            return None;
-        }
         Found::File(_) => false,
+        // A link to nothing is copied as a link.
+        Found::Missing if resolved.is_link => false,
         Found::Missing => {
-            let cure = if mapping.source.contains(['*', '?']) {
+            let cure = if closed_by_slash(&mapping.source, os)
+                && bundle.is_directory(path.as_bytes()) == Some(false)
+            {
+                "take the closing `/` away: the bundle has a file there".to_owned()
+            } else if mapping.source.contains(['*', '?']) {
                 "name files or folders; the agent knows no wildcards".to_owned()
             } else {
                 near.cure(bundle, path.as_bytes()).unwrap_or_else(|| {
@@ -98,6 +103,11 @@ fn item<'s>(
         Found::Special | Found::Outside | Found::Unread(_) => return None,
     };
     let directory = destination(mapping, os, is_directory, findings)?;
+    let source = if is_directory {
+        String::from_utf8(resolved.path).unwrap_or(path.clone())
+    } else {
+        path.clone()
+    };
     let target = if is_directory {
         directory
     } else {
@@ -106,7 +116,7 @@ fn item<'s>(
     };
     Some(Item {
         mapping,
-        source: path,
+        source,
         is_directory,
         target,
     })
@@ -127,6 +137,34 @@ fn destination(
                 "files-destination-empty",
                 "`destination` is empty text, expected a folder on the instance",
                 "write an absolute path, such as `/srv/my-app`",
+            ),
+        );
+        return None;
+    }
+    if written.len() > DESTINATION_BYTES_MAX {
+        findings.at(
+            mapping.place,
+            Finding::refuse(
+                "files-destination-invalid",
+                format!(
+                    "destination has {} bytes, Linux takes paths of {DESTINATION_BYTES_MAX}",
+                    written.len()
+                ),
+                "write a shorter path",
+            ),
+        );
+        return None;
+    }
+    if written.starts_with('~') {
+        findings.at(
+            mapping.place,
+            Finding::refuse(
+                "files-destination-invalid",
+                format!(
+                    "destination `{}` begins with `~`: the agent tries to make the home folder anew and fails",
+                    shown(written.as_bytes())
+                ),
+                "write the home folder's absolute path",
             ),
         );
         return None;
@@ -152,6 +190,19 @@ fn destination(
         );
     }
     Some(normalised(written, os))
+}
+
+/// The path to follow: Linux resolves `..` after links and only below folders that are there, Windows before
+/// it looks.
+pub(super) fn as_followed<'p>(
+    written: &'p str,
+    below_root: &'p str,
+    os: OperatingSystem,
+) -> &'p [u8] {
+    match os {
+        OperatingSystem::Linux => written.as_bytes(),
+        OperatingSystem::Windows => below_root.as_bytes(),
+    }
 }
 
 fn closed_by_slash(path: &str, os: OperatingSystem) -> bool {
@@ -204,7 +255,7 @@ pub(super) fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     }
 }
 
-fn join(folder: &str, rest: &str) -> String {
+pub(super) fn join(folder: &str, rest: &str) -> String {
     match (folder.is_empty(), rest.is_empty()) {
         (true, _) => rest.to_owned(),
         (_, true) => folder.to_owned(),
@@ -213,7 +264,7 @@ fn join(folder: &str, rest: &str) -> String {
 }
 
 /// All ancestors of an absolute path, itself first.
-fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+pub(super) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     let mut next = Some(path);
     std::iter::from_fn(move || {
         let current = next?;
@@ -227,43 +278,187 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Finds two sources for one destination, and files where directories have to be.
+///
+/// Only items whose destinations are the same, or inside each other, can meet: what those make is entered in
+/// one tree.
 pub(super) fn check_collisions(
     bundle: &Bundle<'_>,
     items: &[Item<'_>],
     findings: &mut Findings<'_>,
 ) {
-    let mut files: HashMap<&str, &Item<'_>> = HashMap::new();
-    let mut folders: HashMap<&str, Vec<&Item<'_>>> = HashMap::new();
-    let mut budget = COMPARISONS_MAX;
-    for item in items {
-        let clash = clash(bundle, item, &files, &folders, &mut budget);
-        match clash {
-            Err(TooMuch) => {
-                findings.add(too_much());
-                return;
-            }
-            Ok(Some((other, path))) => findings.at(
-                item.mapping.place,
-                Finding::refuse(
-                    "files-same-destination",
-                    format!(
-                        "sources `{}` and `{}` (line {}) meet at one destination, `{}`",
-                        shown(item.mapping.source.as_bytes()),
-                        shown(other.mapping.source.as_bytes()),
-                        other.mapping.place.line,
-                        shown(path.as_bytes())
-                    ),
-                    "let each destination file come from one source",
+    let related = related(items);
+    if !related.contains(&true) {
+        return;
+    }
+    let mut made = Destinations::with_capacity(bundle.row_count());
+    if made.fill(bundle, items, &related).is_none() {
+        findings.add(too_much());
+        return;
+    }
+    for (second, (first, node)) in &made.clashes {
+        let (Some(item), Some(other)) = (items.get(*second as usize), items.get(*first as usize))
+        else {
+            continue;
+        };
+        findings.at(
+            item.mapping.place,
+            Finding::refuse(
+                "files-same-destination",
+                format!(
+                    "sources `{}` and `{}` (line {}) meet at one destination, `{}`",
+                    shown(item.mapping.source.as_bytes()),
+                    shown(other.mapping.source.as_bytes()),
+                    other.mapping.place.line,
+                    shown(&made.path(*node))
                 ),
+                "let each destination file come from one source",
             ),
-            Ok(None) => {}
+        );
+    }
+}
+
+/// Which items' destinations are those of others, or lie inside or around them.
+fn related(items: &[Item<'_>]) -> Vec<bool> {
+    let mut by_target: HashMap<&str, usize> = HashMap::new();
+    let mut related = vec![false; items.len()];
+    let mark = |related: &mut Vec<bool>, number: usize| {
+        if let Some(mark) = related.get_mut(number) {
+            *mark = true;
         }
-        if item.is_directory {
-            folders.entry(&item.target).or_default().push(item);
+    };
+    for (number, item) in items.iter().enumerate() {
+        if let Some(other) = by_target.get(item.target.as_str()) {
+            mark(&mut related, *other);
+            mark(&mut related, number);
         } else {
-            files.entry(&item.target).or_insert(item);
+            by_target.insert(&item.target, number);
         }
     }
+    for (number, item) in items.iter().enumerate() {
+        for folder in ancestors(&item.target).skip(1) {
+            if let Some(other) = by_target.get(folder) {
+                mark(&mut related, *other);
+                mark(&mut related, number);
+            }
+        }
+    }
+    // Items with one target are marked by the first of them alone.
+    for (number, item) in items.iter().enumerate() {
+        if by_target
+            .get(item.target.as_str())
+            .is_some_and(|first| related.get(*first) == Some(&true))
+        {
+            mark(&mut related, number);
+        }
+    }
+    related
+}
+
+/// What `Install` makes on the instance, as a tree of names.
+struct Destinations<'a> {
+    /// Name in a folder's row: the first item that makes it, and whether it is a directory.
+    made: NameTable<'a, (u32, bool)>,
+    /// How often something is made.
+    makings: usize,
+    /// Of each item, the first clash with one before it, and the row where.
+    clashes: BTreeMap<u32, (u32, u32)>,
+}
+
+/// The row above the tree's root.
+const ABOVE_ROOT: u32 = u32::MAX;
+
+impl<'a> Destinations<'a> {
+    fn with_capacity(count: usize) -> Self {
+        Self {
+            made: NameTable::with_capacity(count),
+            makings: 0,
+            clashes: BTreeMap::new(),
+        }
+    }
+
+    /// Enters what the related items make: their destinations with the folders above, then their contents.
+    /// Nothing is answered where that is too much.
+    fn fill(&mut self, bundle: &Bundle<'a>, items: &'a [Item<'_>], related: &[bool]) -> Option<()> {
+        let mut sources = Vec::new();
+        for (number, (item, _)) in (0_u32..).zip(items.iter().zip(related)).filter(is_related) {
+            let target = self.make_target(item, number)?;
+            if item.is_directory {
+                sources.push((item.source.as_bytes(), (number, target)));
+            }
+        }
+        let mut marks = Marks::new(bundle, sources.into_iter());
+        // For each folder of the bundle, as a stretch of one list: the items that copy it, and where to.
+        let mut copies: Vec<(u32, u32)> = marks.at_top().collect();
+        let top = 0..copies.len();
+        let mut stretches: Vec<Range<usize>> = Vec::with_capacity(bundle.row_count());
+        for (number, row) in (0_u32..).zip(bundle.rows()) {
+            let folder = row
+                .folder
+                .map_or(Some(&top), |at| stretches.get(at as usize));
+            let begin = copies.len();
+            for at in folder.cloned().unwrap_or_default() {
+                let (item, target) = copies.get(at).copied()?;
+                let node = self.make(target, row.name, item, row.is_directory)?;
+                if row.is_directory {
+                    copies.push((item, node));
+                }
+            }
+            copies.extend(marks.at(number));
+            stretches.push(begin..copies.len());
+        }
+        Some(())
+    }
+
+    /// An item's destination with the folders above; answers its row.
+    fn make_target(&mut self, item: &'a Item<'_>, number: u32) -> Option<u32> {
+        let mut parts = item.target.split('/').filter(|part| !part.is_empty());
+        let mut next = parts.next();
+        let mut node = self.make(ABOVE_ROOT, b"", number, next.is_some() || item.is_directory)?;
+        while let Some(part) = next {
+            next = parts.next();
+            let is_directory = next.is_some() || item.is_directory;
+            node = self.make(node, part.as_bytes(), number, is_directory)?;
+        }
+        Some(node)
+    }
+
+    fn make(&mut self, folder: u32, name: &'a [u8], item: u32, is_directory: bool) -> Option<u32> {
+        self.makings = self.makings.saturating_add(1);
+        if self.makings > MAKINGS_MAX {
+            return None;
+        }
+        let hash = self.made.hash_in(folder, name);
+        let key = (folder, name);
+        let (node, known) = self.made.get_or_insert(key, hash, (item, is_directory));
+        if let Some((other, other_is_directory)) = known
+            && !(is_directory && *other_is_directory)
+            && *other != item
+        {
+            let first = item.min(*other);
+            let second = item.max(*other);
+            self.clashes.entry(second).or_insert((first, node));
+        }
+        Some(node)
+    }
+
+    /// The path of a row.
+    fn path(&self, node: u32) -> Vec<u8> {
+        let mut names: Vec<&[u8]> = Vec::new();
+        let mut next = self.made.row(node);
+        while let Some(((folder, name), _)) = next {
+            names.push(name);
+            next = self.made.row(folder);
+        }
+        if names.len() == 1 {
+            names.push(b"");
+        }
+        names.reverse();
+        names.join(&b'/')
+    }
+}
+
+fn is_related((_, (_, is_related)): &(u32, (&Item<'_>, &bool))) -> bool {
+    **is_related
 }
 
 pub(super) struct TooMuch;
@@ -276,111 +471,9 @@ pub(super) fn too_much() -> Finding {
     )
 }
 
-type Clash<'i, 's> = Option<(&'i Item<'s>, String)>;
-
-fn clash<'i, 's>(
-    bundle: &Bundle<'_>,
-    item: &Item<'_>,
-    files: &HashMap<&str, &'i Item<'s>>,
-    folders: &HashMap<&str, Vec<&'i Item<'s>>>,
-    budget: &mut usize,
-) -> Result<Clash<'i, 's>, TooMuch> {
-    for folder in ancestors(&item.target) {
-        // A file where this item needs itself or a folder above it.
-        if let Some(other) = files.get(folder) {
-            return Ok(Some((other, folder.to_owned())));
-        }
-        for other in folders.get(folder).into_iter().flatten() {
-            spend(budget, 1)?;
-            let rest = below(&item.target, folder).unwrap_or_default();
-            if let Some(path) = clash_in_folder(bundle, item, other, rest, budget)? {
-                return Ok(Some((other, path)));
-            }
-        }
-    }
-    if !item.is_directory {
-        return Ok(None);
-    }
-    // Earlier items whose targets lie inside this one's.
-    let inside = files.iter().map(|(target, other)| (*target, *other)).chain(
-        folders
-            .iter()
-            .flat_map(|(target, others)| others.iter().map(move |other| (*target, *other))),
-    );
-    let mut first: Clash<'i, 's> = None;
-    for (target, other) in inside {
-        spend(budget, 1)?;
-        let Some(rest) = below(target, &item.target).filter(|rest| !rest.is_empty()) else {
-            continue;
-        };
-        let found = clash_in_folder(bundle, other, item, rest, budget)?;
-        if let Some(path) = found
-            && first.as_ref().is_none_or(|(_, known)| path < *known)
-        {
-            first = Some((other, path));
-        }
-    }
-    Ok(first)
-}
-
 pub(super) fn spend(budget: &mut usize, cost: usize) -> Result<(), TooMuch> {
     *budget = budget.checked_sub(cost).ok_or(TooMuch)?;
     Ok(())
-}
-
-/// `inner` writes to `rest` below the folder that `outer` fills: where do they meet?
-fn clash_in_folder(
-    bundle: &Bundle<'_>,
-    inner: &Item<'_>,
-    outer: &Item<'_>,
-    rest: &str,
-    budget: &mut usize,
-) -> Result<Option<String>, TooMuch> {
-    // A file of `outer` on the way, or at the place itself.
-    let mut at = join(&outer.source, rest);
-    let place = at.clone();
-    while at.len() > outer.source.len() {
-        if bundle.is_directory(at.as_bytes()) == Some(false) {
-            return Ok(Some(join(&outer.target, rest)));
-        }
-        at.truncate(parent_of(at.as_bytes()).len());
-    }
-    if bundle.is_directory(place.as_bytes()) != Some(true) {
-        return Ok(None);
-    }
-    if !inner.is_directory {
-        return Ok(Some(inner.target.clone()));
-    }
-    let mut first: Option<String> = None;
-    for (path, is_directory) in bundle.paths() {
-        spend(budget, 1)?;
-        let Ok(path) = std::str::from_utf8(path) else {
-            continue;
-        };
-        let Some(name) = below_source(path, &inner.source) else {
-            continue;
-        };
-        let other = bundle.is_directory(join(&place, name).as_bytes());
-        let meets = match other {
-            Some(other_is_directory) => !(is_directory && other_is_directory),
-            None => false,
-        };
-        if meets {
-            let target = join(&inner.target, name);
-            if first.as_ref().is_none_or(|known| target < *known) {
-                first = Some(target);
-            }
-        }
-    }
-    Ok(first)
-}
-
-/// What of a bundle path lies strictly below a source folder.
-pub(super) fn below_source<'p>(path: &'p str, source: &str) -> Option<&'p str> {
-    if source.is_empty() {
-        return Some(path);
-    }
-    path.strip_prefix(source)?.strip_prefix('/')
 }
 
 /// The folders whose content `files` copies.

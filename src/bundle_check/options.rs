@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::Options;
 use super::bundle::Bundle;
 use super::report::Findings;
-use crate::appspec::{AppSpec, OperatingSystem, Platform, Server};
+use crate::appspec::{AppSpec, OperatingSystem, Server};
 use crate::contents::shown;
-use crate::deployment::BundleType;
+use crate::deployment::{BundleType, ComputePlatform};
 use crate::finding::Finding;
 
 /// Characters of a whole path that Windows takes, less the folder that the agent unpacks into.
@@ -16,7 +16,7 @@ const WINDOWS_PATH_CHARS_MAX: usize = 260 - 110;
 /// Options that are for instances only, and bundles that Windows does not unpack.
 pub(super) fn check_options(appspec: &AppSpec, options: &Options, findings: &mut Findings<'_>) {
     let platform = appspec.platform();
-    if platform == Platform::Server {
+    if platform == ComputePlatform::Server {
         let is_windows = appspec
             .server()
             .is_some_and(|server| server.os == OperatingSystem::Windows);

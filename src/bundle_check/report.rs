@@ -1,6 +1,6 @@
 //! Findings in the making, and the report that they end in.
 
-use crate::appspec::Platform;
+use crate::deployment::ComputePlatform;
 use crate::finding::Finding;
 use crate::yaml::Place;
 
@@ -11,7 +11,7 @@ const FINDINGS_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The platform, where the AppSpec could be read.
-    pub platform: Option<Platform>,
+    pub platform: Option<ComputePlatform>,
     /// Refusals first, warnings after them, each in the order of the rules.
     pub findings: Vec<Finding>,
 }
@@ -56,7 +56,7 @@ impl<'a> Findings<'a> {
         self.add(finding.in_file(self.appspec).at(place.line, place.column));
     }
 
-    pub fn into_report(self, platform: Option<Platform>) -> Report {
+    pub fn into_report(self, platform: Option<ComputePlatform>) -> Report {
         let mut findings = self.refusals;
         findings.extend(self.warnings);
         findings.truncate(FINDINGS_MAX);

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Near;
 use super::bundle::{Bundle, Found, Known};
-use super::install::below_root;
+use super::install::{as_followed, below_root};
 use super::report::Findings;
 use crate::appspec::{OperatingSystem, Script, Server};
 use crate::contents::shown;
@@ -22,8 +22,11 @@ const NEVER_RUN_EVENTS: [&str; 2] = ["Install", "DownloadBundle"];
 /// Scripts whose content is looked at; more than anybody has.
 const SCRIPTS_READ_MAX: usize = 256;
 
-/// Characters that end or change a shell's word.
-const SHELL_CHARACTERS: &str = "&|;<>()$`\\\"'";
+/// White space at which a command line is cut into words.
+pub(super) const WORD_ENDS: &str = " \t\n";
+
+/// Other characters that end or change a shell's word.
+pub(super) const SHELL_CHARACTERS: &str = "&|;<>()$`\\\"'";
 
 /// Checks all hook scripts against the bundle.
 pub(super) fn check_scripts(
@@ -60,7 +63,8 @@ pub(super) fn wanted(bundle: &Bundle<'_>, server: &Server, known: &Known) -> Vec
         let Some(path) = below_root(&script.location, server.os) else {
             continue;
         };
-        if let Found::File(index) | Found::Unread(index) = bundle.find(path.as_bytes(), known)
+        let followed = as_followed(&script.location, &path, server.os);
+        if let Found::File(index) | Found::Unread(index) = bundle.find(followed, known)
             && !known.contains_key(&index)
             && wanted.len() < SCRIPTS_READ_MAX
         {
@@ -109,9 +113,8 @@ fn check_script(
         )];
     };
     let mut missing = || vec![script_missing(bundle, script, &path, &location, near)];
-    match bundle.find(path.as_bytes(), known) {
+    match bundle.find(as_followed(&script.location, &path, os), known) {
         Found::Missing => missing(),
-        Found::File(_) if script.location.ends_with('/') => missing(),
         Found::Directory => vec![Finding::refuse(
             "hook-script-is-directory",
             format!("script `{location}` is a directory, expected a file"),
@@ -169,13 +172,14 @@ fn script_missing(
 
 fn shell_fault(location: &str, shown: &str, os: OperatingSystem) -> Option<Finding> {
     let bad = location.chars().find(|char| {
-        char.is_whitespace() || (os == OperatingSystem::Linux && SHELL_CHARACTERS.contains(*char))
+        WORD_ENDS.contains(*char)
+            || (os == OperatingSystem::Linux && SHELL_CHARACTERS.contains(*char))
     })?;
     Some(Finding::refuse(
         "hook-script-name-unsafe",
         format!(
             "script `{shown}` has {} in its path, which the agent hands to a shell as it is",
-            if bad.is_whitespace() {
+            if WORD_ENDS.contains(bad) {
                 "white space".to_owned()
             } else {
                 format!("`{bad}`")

@@ -256,7 +256,9 @@ fn finding(fault: Fault, tally: &Tally) -> Finding {
         ),
         Fault::LinkTarget => refuse(
             "entry-link-invalid",
-            format!("{entry} is a symbolic link with a target of {detail} bytes"),
+            format!(
+                "{entry} is a symbolic link with a target of {detail} bytes, expected 1 to {LINK_TARGET_BYTES_MAX} without NUL"
+            ),
             "make the link again, or leave it out",
         ),
         Fault::ThroughLink => refuse(

@@ -25,7 +25,7 @@ const BAD: Style = AnsiColor::Red.on_default();
 
 /// Runs the whole system here, on a sample application: two builds, of which the second one fails in a hook.
 #[derive(clap::Args)]
-#[command(after_help = "Example: stagedrop demo --logs")]
+#[command(before_help = "Example: stagedrop demo --logs")]
 pub struct Arguments {
     /// Show what the functions log.
     #[arg(long)]

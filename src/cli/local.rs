@@ -17,7 +17,7 @@ const SCHEDULE: Duration = Duration::from_secs(60);
 /// Runs S3, CodeDeploy and both functions here until it is interrupted.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: stagedrop local --data /tmp/instances --port 4570 --application my-app/production"
+    before_help = "Example: stagedrop local --data /tmp/instances --port 4570 --application my-app/production"
 )]
 pub struct Arguments {
     /// Folder that deployments install into; a temporary one where not given.

@@ -124,20 +124,20 @@ impl<'a> Names<'a> {
 /// Bytes of a path's folder with its closing `/`, if the path is ASCII without control characters and
 /// backslashes, and none of its components is empty or starts with a point.
 fn plain_folder(path: &[u8]) -> Option<usize> {
-    let mut before = b'/';
-    for &byte in path {
-        let is_plain = match byte {
-            b'.' | b'/' => before != b'/',
-            b'\\' => false,
-            _ => matches!(byte, b' '..=b'~'),
-        };
-        if !is_plain {
-            return None;
-        }
-        before = byte;
+    // Loops without an exit, of one kind of comparison each: they run on many bytes at once.
+    let has_odd_byte = path.iter().fold(false, |is_odd, &byte| {
+        is_odd | !matches!(byte, b' '..=b'~') | (byte == b'\\')
+    });
+    let neighbours = path.iter().zip(path.iter().skip(1));
+    let has_odd_start = neighbours.fold(false, |is_odd, (&before, &byte)| {
+        is_odd | ((before == b'/') & ((byte == b'/') | (byte == b'.')))
+    });
+    let is_closed = matches!(path.last(), None | Some(b'/'));
+    if has_odd_byte || has_odd_start || is_closed || matches!(path.first(), Some(b'/' | b'.')) {
+        return None;
     }
     let slash = path.iter().rposition(|&byte| byte == b'/');
-    (before != b'/').then_some(slash.map_or(0, |slash| slash.saturating_add(1)))
+    Some(slash.map_or(0, |slash| slash.saturating_add(1)))
 }
 
 /// The second look.

@@ -1,6 +1,5 @@
 //! What is told of a drop that is not deployed as it stands.
 
-use crate::appspec::Platform;
 use crate::deployment::ComputePlatform;
 use crate::finding::Finding;
 use crate::key_pattern::Build;
@@ -8,13 +7,13 @@ use crate::settings::{Considered, Target};
 
 pub(super) fn platform_mismatch(
     target: &Target,
-    appspec: Platform,
+    appspec: ComputePlatform,
     group: ComputePlatform,
 ) -> Finding {
     Finding::refuse(
         "platform-mismatch",
         format!(
-            "AppSpec is for platform {appspec}, deployment group {}/{} is for {group:?}",
+            "AppSpec is for platform {appspec}, deployment group {}/{} is for {group}",
             target.application, target.deployment_group
         ),
         "name a group of the AppSpec's platform, or bring the right AppSpec",
@@ -29,7 +28,13 @@ pub(super) fn nothing_to_deploy(block: &str) -> Finding {
     )
 }
 
-pub(super) fn no_match(build: &Build, considered: &[Considered]) -> Finding {
+/// `file` holds the blocks, or would; `unread` says why `circle.yml` was not asked.
+pub(super) fn no_match(
+    build: &Build,
+    considered: &[Considered],
+    file: &str,
+    unread: Option<&str>,
+) -> Finding {
     const SHOWN_MAX: usize = 10;
     if build.branch.is_none() && build.tag.is_none() {
         return Finding::warn(
@@ -51,6 +56,12 @@ pub(super) fn no_match(build: &Build, considered: &[Considered]) -> Finding {
     Finding::warn(
         "no-matching-deployment",
         message,
-        "add a block for it under `deployment:`, if it should be deployed",
+        match unread {
+            None => "add a block for it under `deployment:`, if it should be deployed".to_owned(),
+            Some(why) => format!(
+                "add a block for it under `deployment:` of {file}, if it should be deployed; `circle.yml` is not read: {why}"
+            ),
+        },
     )
+    .in_file(file)
 }

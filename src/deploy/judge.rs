@@ -5,11 +5,9 @@
 
 use super::Deploy;
 use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
-use crate::appspec::Platform;
 use crate::archive::ArchiveFormat;
 use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
 use crate::bundle_check::Options;
-use crate::configuration::RepositoryConfig;
 use crate::contents::{self, Choice, Contents, KeptName};
 use crate::deployment::{
     BundleType, CodeDeploy, CommitId, ComputePlatform, DeploymentConfigs, RevisionLocation,
@@ -22,7 +20,7 @@ use crate::records::DocumentStore;
 use crate::revision::{MultipartUploads, ObjectReader, ObjectStore};
 use crate::service_error::{Kind, ServiceError};
 use crate::settings::{
-    self, BundleChoice, Document, RevisionTarget, Selection, SettingsKind, Target,
+    self, BundleChoice, Document, RepositoryConfig, RevisionTarget, Selection, SettingsKind, Target,
 };
 
 /// Settings of artifacts whose staging pattern has no `{PROJECT}`.
@@ -60,8 +58,8 @@ pub(super) struct JudgedTarget {
 
 /// What a revision will be.
 pub(super) enum Planned {
-    /// A commit on GitHub: nothing is written.
-    GitHub(RevisionLocation),
+    /// A commit on GitHub, or the revision of an earlier deployment: nothing is written.
+    Standing(RevisionLocation),
     /// An AppSpec file of Lambda or ECS.
     AppSpecFile {
         /// The key that it gets.
@@ -101,9 +99,20 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let project = self.project_settings(build).await?;
         let mut artifact = None;
         let mut circle = None;
-        if self.configuration.repository_config == RepositoryConfig::Allowed
-            && project.repository_config == settings::RepositoryConfig::Allowed
-        {
+        let unread = [
+            (
+                self.configuration.repository_config,
+                "the functions have `STAGEDROP_REPOSITORY_CONFIG=ignored`",
+            ),
+            (
+                project.repository_config,
+                "the settings say `repository_config: ignored`",
+            ),
+        ]
+        .into_iter()
+        .find(|(config, _)| *config == RepositoryConfig::Ignored)
+        .map(|(_, why)| why);
+        if unread.is_none() {
             let opened = artifact.insert(self.open(object).await?);
             circle = circle_settings(opened, self.limits.document_bytes_max).await?;
         }
@@ -124,7 +133,15 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 return Ok(Judgement::Ignore(warnings));
             }
             Selection::NoMatch { considered } => {
-                return Ok(Judgement::Ignore(vec![no_match(build, &considered)]));
+                let file = considered
+                    .first()
+                    .map_or(project.file.as_str(), |block| block.file.as_str());
+                return Ok(Judgement::Ignore(vec![no_match(
+                    build,
+                    &considered,
+                    file,
+                    unread,
+                )]));
             }
             Selection::Refused(findings) => return Err(Fault::Reject(findings)),
         };
@@ -166,7 +183,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// The project's settings.
-    async fn project_settings(&self, build: &Build) -> Result<Document, Fault> {
+    pub(super) async fn project_settings(&self, build: &Build) -> Result<Document, Fault> {
         let project = build.project.as_deref().unwrap_or(DEFAULT_PROJECT);
         let place = &self.configuration.settings;
         let key = place.key(&format!("{project}.yml")).map_err(|error| {
@@ -228,7 +245,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let (bucket, key_pattern) = match &target.location {
             RevisionTarget::GitHub { .. } => {
                 self.group_platform(&target).await?;
-                let revision = Planned::GitHub(github_revision(&target, build)?);
+                let revision = Planned::Standing(github_revision(&target, build)?);
                 return Ok(JudgedTarget {
                     settings: target,
                     revision,
@@ -290,11 +307,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         }
         let platform = appspec.platform();
         if let Some(found) = self.group_platform(&target).await?
-            && !is_same(platform, found)
+            && platform != found
         {
             return Err(Fault::reject(platform_mismatch(&target, platform, found)));
         }
-        let revision = if platform == Platform::Server {
+        let revision = if platform == ComputePlatform::Server {
             if target.bundle_type == BundleChoice::AsIs && !is_unchanged {
                 return Err(Fault::reject(Finding::refuse(
                     "bundle-type-as-is",
@@ -399,7 +416,10 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// The group's platform; refuses a target whose application or group is not there.
-    async fn group_platform(&self, target: &Target) -> Result<Option<ComputePlatform>, Fault> {
+    pub(super) async fn group_platform(
+        &self,
+        target: &Target,
+    ) -> Result<Option<ComputePlatform>, Fault> {
         self.check_deployment_config(target).await?;
         let answer = self
             .codedeploy
@@ -552,11 +572,33 @@ fn github_revision(target: &Target, build: &Build) -> Result<RevisionLocation, F
     })
 }
 
-fn is_same(appspec: Platform, group: ComputePlatform) -> bool {
-    matches!(
-        (appspec, group),
-        (Platform::Server, ComputePlatform::Server)
-            | (Platform::Lambda, ComputePlatform::Lambda)
-            | (Platform::Ecs, ComputePlatform::Ecs)
-    )
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn err_a_bucket_that_is_not_there_or_elsewhere_is_the_settings_fault() {
+        for (code, expected) in [
+            (Some("NoSuchBucket"), "revision-bucket-missing"),
+            (None, "revision-bucket-missing"),
+            (Some("PermanentRedirect"), "revision-bucket-elsewhere"),
+            (
+                Some("AuthorizationHeaderMalformed"),
+                "revision-bucket-elsewhere",
+            ),
+        ] {
+            let error = ServiceError {
+                operation: "PutObject",
+                resource: "s3://revisions/a".to_owned(),
+                kind: Kind::NotFound,
+                code: code.map(str::to_owned),
+                message: String::new(),
+            };
+            let fault = bucket_fault(error, &"revisions".parse().unwrap());
+            let Fault::Reject(findings) = fault else {
+                panic!("{fault:?}")
+            };
+            assert_eq!(findings[0].code, expected);
+        }
+    }
 }

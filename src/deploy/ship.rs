@@ -7,15 +7,17 @@ use super::identity::{FINGERPRINT_METADATA, digest, metadata, transcode_fingerpr
 use super::judge::{
     Judged, JudgedTarget, Planned, PlannedArchive, bucket_fault, bundle_type, service_fault,
 };
+use crate::advance::{GroupName, Invocation, Seen};
 use crate::archive::{ArchiveFormat, Index};
 use crate::artifact::OpenedArtifact;
-use crate::bundle_check::codes::archive_refusal;
 use crate::contents::KeptEntry;
+use crate::decision::{Decision, Subject};
 use crate::deployment::{
     BundleType, CodeDeploy, DeploymentConfigs, DeploymentRequest, RevisionLocation, S3Location,
 };
 use crate::fault::{Fault, Retry, RetryReason};
 use crate::finding::Finding;
+use crate::finding::codes::archive_refusal;
 use crate::key_pattern::Build;
 use crate::object::ObjectKey;
 use crate::records::DocumentStore;
@@ -45,10 +47,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         drop: &Drop,
         judged: &Judged<'_, S>,
         target: &JudgedTarget,
+        invocation: &Invocation,
     ) -> Result<RevisionLocation, Fault> {
         let settings = &target.settings;
         let (revision, counts) = match &target.revision {
-            Planned::GitHub(revision) => (revision.clone(), None),
+            Planned::Standing(revision) => (revision.clone(), None),
             Planned::AppSpecFile {
                 key,
                 bytes,
@@ -106,12 +109,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Kind::Refused => Fault::reject(crate::advance::refusal(&error)),
                 _ => error.into(),
             })?;
-        tracing::info!(
-            drop = %drop.drop_id, application = %settings.application,
-            entries = counts.map(|counts| counts.entries), size = counts.map(|counts| counts.size),
-            bytes_copied = counts.map(|counts| counts.bytes_copied), bytes_put = counts.map(|counts| counts.bytes_put),
-            "revision registered"
-        );
+        let subject =
+            Subject::of_drop(drop).in_group(&settings.application, &settings.deployment_group);
+        invocation
+            .journal
+            .tell(&subject, &Decision::RevisionRegistered { counts });
         self.change_drop(drop, |drop| {
             let Some(noted) = drop.target_mut(&settings.application, &settings.deployment_group)
             else {
@@ -329,6 +331,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 BundleType::Yaml => "application/yaml",
                 BundleType::Json => "application/json",
             },
+            is_revision: true,
             replace: settings.needs_versioned_bucket(),
         })
     }
@@ -349,14 +352,15 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         }
     }
 
-    /// Takes the drop's place in its group's queue, once; gives the group's document as it stands then,
-    /// where that was looked at.
+    /// Takes the drop's place in its group's queue, once, and begins its turn with the same write where it is
+    /// the next; gives the group's document as it stands then, where that was looked at.
     pub(super) async fn enqueue(
         &self,
         drop: &Drop,
         target: &JudgedTarget,
         revision: RevisionLocation,
-    ) -> Result<Option<Group>, Fault> {
+        invocation: &Invocation,
+    ) -> Result<Option<Seen>, Fault> {
         let settings = &target.settings;
         let ticket = Ticket {
             drop: DropReference {
@@ -385,70 +389,81 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 auto_rollback: settings.auto_rollback.clone(),
             },
         };
+        let name = GroupName {
+            application: settings.application.clone(),
+            deployment_group: settings.deployment_group.clone(),
+            region: settings.region.clone(),
+        };
         for _ in 0..ADMISSIONS_MAX {
-            // A ticket that came, ended and was forgotten is known from the drop's document alone; so
-            // that is read after the group's, and counts only if nobody was admitted since.
-            let before = self
-                .records
-                .group(&settings.application, &settings.deployment_group)
-                .await?;
-            if before
-                .as_ref()
-                .is_some_and(|group| group.region != settings.region)
-            {
-                return Err(Fault::reject(Finding::refuse(
-                    "group-region-conflict",
-                    format!(
-                        "deployment group {}/{} is recorded in another region than {}",
-                        settings.application, settings.deployment_group, settings.region
-                    ),
-                    "use other names in the other region, or delete the group's record once nothing runs there any more",
-                )));
-            }
+            let before = self.group_in_region(&name).await?;
             // Known now may be forgotten when the change is made: outcomes are kept for a while only.
-            if before
-                .as_ref()
-                .is_some_and(|group| group.knows(&drop.drop_id))
+            if let Some(group) = &before
+                && group.knows(&drop.drop_id)
             {
-                return Ok(before);
+                return Ok(before.map(Seen::from));
             }
-            let arrivals = before.map_or(0, |group| group.arrivals);
-            let now = self.records.drop(&ticket.drop.staged_key).await?;
-            let is_open = now.is_some_and(|now| {
-                now.drop_id == drop.drop_id
-                    && now
-                        .target(&settings.application, &settings.deployment_group)
-                        .is_some_and(|target| !target.status.is_terminal())
-            });
-            if !is_open {
+            let arrivals = before.as_ref().map_or(0, |group| group.arrivals);
+            // A ticket that came, ended and was forgotten is known from the drop's document alone; so
+            // that is read after the group's, and counts only if nobody was admitted since. A group that
+            // has forgotten nothing knows best.
+            let remembers_all = before.is_some_and(|group| !group.may_have_forgotten());
+            if !remembers_all && !self.is_open(drop, &name).await? {
                 return Ok(None);
             }
-            let (group, admission) = self
-                .records
-                .update_group(
-                    &settings.application,
-                    &settings.deployment_group,
-                    &settings.region,
-                    |group| {
-                        if group.arrivals != arrivals {
-                            return (false, None);
-                        }
-                        let admission = group.admit(ticket.clone(), Timestamp::now());
-                        (admission != Admission::Known, Some(admission))
-                    },
-                )
+            let (seen, is_admitted) = self
+                .conductor(invocation)
+                .change(&name, |group| {
+                    if group.arrivals != arrivals {
+                        return (false, false);
+                    }
+                    let admission = group.admit(ticket.clone(), Timestamp::now());
+                    (admission != Admission::Known, true)
+                })
                 .await?;
-            if admission.is_some() {
-                return Ok(Some(group));
+            if is_admitted {
+                return Ok(Some(seen));
             }
         }
         Err(Fault::retry(
             RetryReason::RecordContention,
             format!(
                 "{ADMISSIONS_MAX} other builds were admitted to {} meanwhile",
-                settings.deployment_group
+                name.deployment_group
             ),
         ))
+    }
+
+    /// A group's document, which must not be of a group of that name in another region.
+    pub(super) async fn group_in_region(&self, name: &GroupName) -> Result<Option<Group>, Fault> {
+        let group = self
+            .records
+            .group(&name.application, &name.deployment_group)
+            .await?;
+        if group
+            .as_ref()
+            .is_some_and(|group| group.region != name.region)
+        {
+            return Err(Fault::reject(Finding::refuse(
+                "group-region-conflict",
+                format!(
+                    "deployment group {}/{} is recorded in another region than {}",
+                    name.application, name.deployment_group, name.region
+                ),
+                "use other names in the other region, or delete the group's record once nothing runs there any more",
+            )));
+        }
+        Ok(group)
+    }
+
+    /// Whether the drop's document still waits for what becomes of it in that group.
+    async fn is_open(&self, drop: &Drop, name: &GroupName) -> Result<bool, Retry> {
+        let now = self.records.drop(drop.artifact.object.key.as_str()).await?;
+        Ok(now.is_some_and(|now| {
+            now.drop_id == drop.drop_id
+                && now
+                    .target(&name.application, &name.deployment_group)
+                    .is_some_and(|target| !target.status.is_terminal())
+        }))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::encoded_word;
 use super::staging::Captures;
 use crate::deployment::{CommitId, RepositoryName};
 use crate::finding::Finding;
@@ -61,7 +62,8 @@ pub const METADATA_NAMES: [&str; 8] = [
 
 impl Build {
     /// What the key says, filled up with what the user metadata says (names without
-    /// `x-amz-meta-`, in any case; empty values count as unset).
+    /// `x-amz-meta-`, in any case; encoded words of RFC 2047 are read as what they say; empty values count
+    /// as unset).
     ///
     /// The key wins; a commit in the metadata may lengthen the key's short one but not replace it. A
     /// tag that only the metadata says makes a tag build, also under a key that names a branch,
@@ -97,7 +99,8 @@ impl Build {
             let Some(name) = METADATA_NAMES.into_iter().find(|known| *known == name) else {
                 continue;
             };
-            let value = value.as_ref().trim();
+            let value = encoded_word::decode(value.as_ref().trim());
+            let value = value.trim();
             if value.is_empty() {
                 continue;
             }
@@ -320,7 +323,7 @@ mod tests {
                 ("Build-Num", "17"),
                 ("repository", "my-org/shop"),
                 ("build-url", "https://ci.example/17"),
-                ("author", "Jo"),
+                ("author", "=?UTF-8?Q?J=C3=B6?="),
                 ("redeploy", "true"),
                 ("project", "other"),
                 ("tag", ""),
@@ -337,7 +340,7 @@ mod tests {
                 build_num: text("17"),
                 repository: text("my-org/shop"),
                 build_url: text("https://ci.example/17"),
-                author: text("Jo"),
+                author: text("Jö"),
                 redeploy: true,
             }
         );

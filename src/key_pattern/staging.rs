@@ -496,6 +496,8 @@ mod tests {
                 ..
             })
         ));
+        let finding = usual().expand(&build).unwrap_err().finding();
+        assert_eq!(finding.code, "key-unreadable");
         let nameless = Build {
             branch: None,
             ..build

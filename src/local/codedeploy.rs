@@ -91,6 +91,8 @@ pub struct Options {
     pub limit_wording: LimitWording,
     /// Where revisions lie; without it no revision in S3 exists.
     pub store: Option<Arc<Store>>,
+    /// Whether revisions lie in somebody else's S3, and are taken to be there.
+    pub revisions_elsewhere: bool,
     /// What carries deployments out on instances; without it they succeed and leave nothing behind.
     pub agent: Option<Arc<Agent>>,
 }
@@ -106,6 +108,7 @@ impl Default for Options {
             },
             limit_wording: LimitWording::Current,
             store: None,
+            revisions_elsewhere: false,
             agent: None,
         }
     }
@@ -233,6 +236,11 @@ impl CodeDeploy {
     ) -> Result<(), ApiError> {
         self.state().group_mut(application, group)?.instances = count;
         Ok(())
+    }
+
+    /// The region of everything in it.
+    pub fn region(&self) -> &str {
+        &self.inner.options.region
     }
 
     /// A deployment's status.

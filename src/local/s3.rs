@@ -89,6 +89,7 @@ impl Default for Options {
 pub struct LocalS3 {
     store: Arc<Store>,
     service: S3Service,
+    region: Arc<str>,
 }
 
 impl LocalS3 {
@@ -103,13 +104,19 @@ impl LocalS3 {
         let mut builder = S3ServiceBuilder::new(Api {
             store: Arc::clone(&store),
             account,
-            region,
+            region: region.clone(),
         });
         builder.set_host(Hosts);
         Ok(Self {
             store,
             service: builder.build(),
+            region: region.into(),
         })
+    }
+
+    /// The region of its buckets.
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// What it holds.

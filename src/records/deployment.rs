@@ -6,12 +6,14 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::group::DropReference;
+use super::group::{DropReference, Ticket};
 use crate::deployment::{
-    ApplicationName, ComputePlatform, DeploymentError, DeploymentGroupName, DeploymentId,
-    DeploymentInfo, DeploymentStatus, Region, RevisionLocation, TargetFailure,
+    ApplicationName, AutoRollbackEvent, ComputePlatform, DeploymentError, DeploymentGroupName,
+    DeploymentId, DeploymentInfo, DeploymentStatus, FileExistsBehavior, Region, RevisionLocation,
+    TargetFailure,
 };
 use crate::key_pattern::Build;
+use crate::settings::{Order, Queue};
 
 /// When a deployment was made, started and ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,6 +41,43 @@ pub struct Rollback {
     /// CodeDeploy's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// What the settings of its time asked for besides revision and configuration: a redeployment asks it again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Which of two builds is older.
+    #[serde(default)]
+    pub order: Order,
+    /// Which builds wait.
+    #[serde(default)]
+    pub queue: Queue,
+    /// `fileExistsBehavior`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_exists_behavior: Option<FileExistsBehavior>,
+    /// `ignoreApplicationStopFailures`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore_application_stop_failures: Option<bool>,
+    /// `updateOutdatedInstancesOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_outdated_instances_only: Option<bool>,
+    /// `autoRollbackConfiguration`: `Some` switches it on for these events, or off where empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_rollback: Option<Vec<AutoRollbackEvent>>,
+}
+
+impl From<&Ticket> for Options {
+    fn from(ticket: &Ticket) -> Self {
+        let request = &ticket.request;
+        Self {
+            order: ticket.order,
+            queue: ticket.queue,
+            file_exists_behavior: request.file_exists_behavior,
+            ignore_application_stop_failures: request.ignore_application_stop_failures,
+            update_outdated_instances_only: request.update_outdated_instances_only,
+            auto_rollback: request.auto_rollback.clone(),
+        }
+    }
 }
 
 /// One deployment and what became of it.
@@ -69,6 +108,9 @@ pub struct DeploymentRecord {
     /// The drop, where it was ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drop: Option<DropReference>,
+    /// How it was asked for, where it was ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<Options>,
     /// Who made it: `user`, `codeDeployRollback`, `autoscaling`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creator: Option<String>,
@@ -110,6 +152,7 @@ impl DeploymentRecord {
             revision: info.revision.clone(),
             build: None,
             drop: None,
+            options: None,
             creator: info.creator.clone(),
             description: info.description.clone(),
             times: Times {
@@ -137,6 +180,7 @@ impl DeploymentRecord {
         self.revision = self.revision.or_else(|| known.revision.clone());
         self.build = self.build.or_else(|| known.build.clone());
         self.drop = self.drop.or_else(|| known.drop.clone());
+        self.options = self.options.or_else(|| known.options.clone());
         self.creator = self.creator.or_else(|| known.creator.clone());
         self.description = self.description.or_else(|| known.description.clone());
         self.times = Times {

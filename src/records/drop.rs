@@ -210,9 +210,11 @@ pub struct DropTarget {
 }
 
 impl DropTarget {
-    /// Takes the end that a group announced; tells whether anything changed.
+    /// Takes the end that a group announced; tells whether anything changed. The group decides: whoever ended
+    /// the target before that did not know of its turn.
     fn take(&mut self, end: &Announcement) -> bool {
-        if self.status.is_terminal() {
+        let is_known = self.status == end.status.into() && self.deployment_id == end.deployment_id;
+        if is_known {
             return false;
         }
         self.status = end.status.into();
@@ -241,6 +243,9 @@ pub struct Drop {
     /// The deployment block that matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_block: Option<String>,
+    /// The deployment whose revision is deployed once more, where the drop is a wish for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redeploys: Option<DeploymentId>,
     /// What is wrong with it, or would bite.
     #[serde(default)]
     pub findings: Vec<Finding>,
@@ -262,6 +267,7 @@ impl Drop {
             build,
             status: DropStatus::Deploying,
             deployment_block: None,
+            redeploys: None,
             findings: Vec::new(),
             deployments: Vec::new(),
             created_at: now,
@@ -300,10 +306,62 @@ impl Drop {
             .find(|target| target.application == *application && target.deployment_group == *group)
     }
 
-    /// Ends a drop without targets: ignored or rejected.
-    pub fn close(&mut self, status: DropStatus, findings: Vec<Finding>) {
-        self.status = status;
-        self.findings = findings;
+    /// The drop as somebody works on it again after the schedule gave it up: what had ended stays so, and
+    /// where nothing had, it is as `fresh` as a new one.
+    #[must_use]
+    pub fn taken_up_again(mut self, fresh: &Self) -> Self {
+        for target in &mut self.deployments {
+            // Whatever else fails has a deployment.
+            if target.status == DropStatus::Failed && target.deployment_id.is_none() {
+                target.status = DropStatus::Deploying;
+            }
+        }
+        let has_ended = |target: &DropTarget| target.status.is_terminal();
+        if !self.deployments.iter().any(has_ended) {
+            return fresh.clone();
+        }
+        self.findings.retain(|finding| finding.code != ABANDONED);
+        self.updated_at = fresh.updated_at;
+        self.conclude();
+        self
+    }
+
+    /// Ends a drop, ignored or rejected, but for targets that are deployed, have ended, or have a turn in their
+    /// group.
+    pub fn close(
+        &mut self,
+        status: DropStatus,
+        findings: &[Finding],
+        has_turn: &[(ApplicationName, DeploymentGroupName)],
+    ) {
+        let mut is_whole = true;
+        for target in &mut self.deployments {
+            let stays = target.status.is_terminal()
+                || target.deployment_id.is_some()
+                || has_turn.iter().any(|(application, group)| {
+                    target.application == *application && target.deployment_group == *group
+                });
+            if stays {
+                is_whole = false;
+            } else {
+                target.status = status;
+            }
+        }
+        if is_whole {
+            self.status = status;
+            self.findings = findings.to_vec();
+        } else {
+            self.note(findings);
+            self.conclude();
+        }
+    }
+
+    fn note(&mut self, findings: &[Finding]) {
+        for finding in findings {
+            if !self.findings.contains(finding) {
+                self.findings.push(finding.clone());
+            }
+        }
     }
 
     /// Takes an end that a group announced; tells whether anything changed.
@@ -317,11 +375,7 @@ impl Drop {
             .target_mut(application, group)
             .is_some_and(|target| target.take(end));
         if taken {
-            for finding in &end.findings {
-                if !self.findings.contains(finding) {
-                    self.findings.push(finding.clone());
-                }
-            }
+            self.note(&end.findings);
             self.conclude();
         }
         taken

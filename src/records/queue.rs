@@ -7,24 +7,31 @@
 //! | state of `running` | event | next | invariant that it keeps |
 //! |---|---|---|---|
 //! | any | [`admit`](Group::admit) | ticket waits, or ends as superseded | a ticket is admitted once: it is in one of `running`, `waiting`, `outcomes` |
-//! | none, somebody waits | [`begin_next`](Group::begin_next) | `Intended` | the intent is on record before CodeDeploy is asked |
+//! | none, somebody waits | [`begin_next`](Group::begin_next) | `Intended`, or none where all that waited end as superseded | the intent is on record before CodeDeploy is asked |
 //! | `Intended` | [`created`](Group::created) | `Deploying` | the id belongs to the intent's token |
+//! | none or `Foreign`, ticket waits | [`created`](Group::created) | `Deploying` | a deployment of ours that was taken for somebody else's is adopted, not repeated |
 //! | `Intended`, lease over | [`take_over`](Group::take_over) | `Intended`, new holder | only one invocation may ask at a time |
-//! | `Intended` | [`busy`](Group::busy) | `Foreign`, ticket waits again | no build is lost to a busy group |
-//! | `Intended` | [`refused`](Group::refused) | none | a refusal ends the drop, not the queue |
-//! | none | [`occupied`](Group::occupied) | `Foreign` | |
-//! | `Foreign` | [`vacated`](Group::vacated) | none | |
+//! | `Intended` | [`busy`](Group::busy), by the holder | `Foreign`, ticket waits again | no build is lost to a busy group |
+//! | `Intended` | [`put_back`](Group::put_back), by the holder | none, ticket waits again | who cannot be asked for now does not stand in a newer build's way |
+//! | `Intended` | [`refused`](Group::refused), by the holder | none | a refusal ends the drop, not the queue |
+//! | none, `Foreign` without id | [`occupied`](Group::occupied) | `Foreign` | what has ended occupies nothing |
+//! | `Foreign` | [`vacated`](Group::vacated) | none | only the deployment that holds the group can leave it |
 //! | `Deploying`, `Foreign` | [`ended`](Group::ended) | none | an end is counted once, whatever order events come in |
+//! | any | [`announced`](Group::announced) | the same | an end is announced until the drop's document tells it |
 //!
 //! A build that is older than the live or the running one never starts by itself: it ends as superseded,
 //! on admission or when its turn comes, unless its upload said `redeploy`.
 //!
-//! An end of one of our drops leaves an [`Announcement`], which stays until the drop's document tells it
-//! ([`announced`](Group::announced)): so a ticket is always in the group's document or its end in the drop's.
+//! An end of one of our drops leaves an [`Announcement`], which stays until the drop's document tells it:
+//! so a ticket is always in the group's document or its end in the drop's.
+
+mod age;
 
 use std::cmp::Ordering;
 
 use jiff::Timestamp;
+
+use age::{Age, compare_tickets};
 
 use super::drop::DropId;
 use super::group::{
@@ -37,7 +44,7 @@ use crate::deployment::{
 };
 use crate::finding::Finding;
 use crate::key_pattern::Build;
-use crate::settings::{Order, Queue};
+use crate::settings::Queue;
 
 /// What became of a ticket on admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +66,8 @@ pub struct End {
     pub status: DeploymentStatus,
     /// Its revision.
     pub revision: Option<RevisionLocation>,
+    /// Whether it only restarted what was live (`deploymentMode: RESTART`), so that the live build stays.
+    pub is_restart: bool,
     /// Who made it.
     pub creator: Option<String>,
     /// When it ended.
@@ -69,64 +78,6 @@ pub struct End {
     pub error: Option<DeploymentError>,
     /// The targets that failed first.
     pub failures: Vec<TargetFailure>,
-}
-
-/// What decides which of two builds is the newer one.
-#[derive(Clone, Copy)]
-struct Age<'a> {
-    build: Option<&'a Build>,
-    uploaded_at: Option<Timestamp>,
-}
-
-impl<'a> Age<'a> {
-    fn of(ticket: &'a Ticket) -> Self {
-        Self {
-            build: Some(&ticket.build),
-            uploaded_at: Some(ticket.uploaded_at),
-        }
-    }
-
-    fn of_live(live: &'a Live) -> Self {
-        Self {
-            build: live.build.as_ref(),
-            uploaded_at: live.uploaded_at,
-        }
-    }
-
-    fn number(self) -> Option<u128> {
-        self.build?.build_num.as_deref()?.parse().ok()
-    }
-
-    /// Older, newer or neither; by number only where `order` asks for it and both have one. Equal numbers
-    /// are attempts of one build, of which the one uploaded later is the newer.
-    fn compare(self, other: Self, order: Order) -> Ordering {
-        let by_number = match (order, self.number(), other.number()) {
-            (Order::BuildNum, Some(mine), Some(theirs)) => mine.cmp(&theirs),
-            _ => Ordering::Equal,
-        };
-        by_number.then(match (self.uploaded_at, other.uploaded_at) {
-            (Some(mine), Some(theirs)) => mine.cmp(&theirs),
-            _ => Ordering::Equal,
-        })
-    }
-}
-
-/// Two tickets: numbers count only where both ask for them, and a redeployment is newer than all that came before it.
-fn compare_tickets(a: &Ticket, b: &Ticket) -> Ordering {
-    if a.redeploy && a.arrival > b.arrival {
-        return Ordering::Greater;
-    }
-    if b.redeploy && b.arrival > a.arrival {
-        return Ordering::Less;
-    }
-    let order = if a.order == b.order {
-        a.order
-    } else {
-        Order::Arrival
-    };
-    Age::of(a)
-        .compare(Age::of(b), order)
-        .then(a.arrival.cmp(&b.arrival))
 }
 
 impl Group {
@@ -197,6 +148,11 @@ impl Group {
                 .any(|end| end.drop.drop_id == *drop_id)
     }
 
+    /// Whether outcomes may have been forgotten, so that a drop that is unknown here may have had its turn.
+    pub fn may_have_forgotten(&self) -> bool {
+        self.outcomes.len() >= OUTCOMES_MAX
+    }
+
     /// Whether a drop is anywhere in the document.
     pub fn knows(&self, drop_id: &DropId) -> bool {
         self.holds(drop_id)
@@ -254,10 +210,12 @@ impl Group {
         Admission::Waits
     }
 
-    /// Writes the intent to deploy the next build, where the group is free and one waits.
-    /// Returns whether there is an intent now.
+    /// Writes the intent to deploy the next build, where the group is free and one waits; those that became
+    /// older than what is live while they waited end on the way. Returns whether anything changed.
     pub fn begin_next(&mut self, holder: &str, now: Timestamp, lease_until: Timestamp) -> bool {
+        let mut changed = false;
         while self.running.is_none() && !self.waiting.is_empty() {
+            changed = true;
             let ticket = self.waiting.remove(0);
             if let Some(newer) = self.newer_than(&ticket) {
                 self.supersede(ticket, newer, now);
@@ -269,10 +227,9 @@ impl Group {
                     lease_until,
                     holder: holder.to_owned(),
                 });
-                return true;
             }
         }
-        false
+        changed
     }
 
     /// Gives an intent whose lease is over to another holder; tells whether it did.
@@ -322,9 +279,23 @@ impl Group {
         true
     }
 
+    /// Takes the intent back from its holder; a "no" counts only from there: whoever took the turn over may
+    /// have heard a "yes" since.
+    fn take_intent(&mut self, token: &DeploymentToken, by: &str) -> Option<Ticket> {
+        match self.running.take() {
+            Some(Running::Intended { ticket, holder, .. })
+                if ticket.token == *token && holder == by =>
+            {
+                Some(*ticket)
+            }
+            other => {
+                self.running = other;
+                None
+            }
+        }
+    }
+
     /// Learns that CodeDeploy did not take the intent because another deployment is active.
-    ///
-    /// A "no" counts only from the holder: whoever took the turn over may have heard a "yes" since.
     pub fn busy(
         &mut self,
         token: &DeploymentToken,
@@ -332,27 +303,28 @@ impl Group {
         occupant: Option<&DeploymentId>,
         now: Timestamp,
     ) -> bool {
-        match self.running.take() {
-            Some(Running::Intended {
-                ticket,
-                holder: current,
-                ..
-            }) if ticket.token == *token && current == holder => {
-                self.running = Some(Running::Foreign {
-                    deployment_id: occupant.cloned(),
-                    since: now,
-                });
-                self.wait(*ticket, now);
-                true
-            }
-            other => {
-                self.running = other;
-                false
-            }
-        }
+        let Some(ticket) = self.take_intent(token, holder) else {
+            return false;
+        };
+        self.running = Some(Running::Foreign {
+            deployment_id: occupant.cloned(),
+            since: now,
+        });
+        self.wait(ticket, now);
+        true
     }
 
-    /// Learns that CodeDeploy will never take the intent; counts only from the holder, as [`Self::busy`].
+    /// Learns that CodeDeploy said a "no" that may become a "yes", such as a missing right: the build waits
+    /// again, where a newer one can overtake it.
+    pub fn put_back(&mut self, token: &DeploymentToken, holder: &str, now: Timestamp) -> bool {
+        let Some(ticket) = self.take_intent(token, holder) else {
+            return false;
+        };
+        self.wait(ticket, now);
+        true
+    }
+
+    /// Learns that CodeDeploy will never take the intent.
     pub fn refused(
         &mut self,
         token: &DeploymentToken,
@@ -360,39 +332,28 @@ impl Group {
         findings: Vec<Finding>,
         now: Timestamp,
     ) -> bool {
-        match self.running.take() {
-            Some(Running::Intended {
-                ticket,
-                holder: current,
-                ..
-            }) if ticket.token == *token && current == holder => {
-                self.end(*ticket, EndStatus::Rejected, now, findings);
-                true
-            }
-            other => {
-                self.running = other;
-                false
-            }
-        }
+        let Some(ticket) = self.take_intent(token, holder) else {
+            return false;
+        };
+        self.end(ticket, EndStatus::Rejected, now, findings);
+        true
     }
 
     /// Learns of somebody else's active deployment.
     pub fn occupied(&mut self, id: &DeploymentId, now: Timestamp) -> bool {
-        let unnamed = matches!(
-            &self.running,
-            Some(Running::Foreign {
-                deployment_id: None,
-                ..
-            })
-        );
-        let free = self.running.is_none() && !self.has_ended(id);
-        if free || unnamed {
+        let may_be = match &self.running {
+            None => true,
+            Some(Running::Foreign { deployment_id, .. }) => deployment_id.is_none(),
+            Some(Running::Intended { .. } | Running::Deploying { .. }) => false,
+        };
+        let occupied = may_be && !self.has_ended(id);
+        if occupied {
             self.running = Some(Running::Foreign {
                 deployment_id: Some(id.clone()),
                 since: now,
             });
         }
-        free || unnamed
+        occupied
     }
 
     /// Learns that somebody else's deployment no longer holds the group (`None`: whichever it was).
@@ -454,6 +415,7 @@ impl Group {
             }
         };
         if status == EndStatus::Succeeded
+            && !end.is_restart
             && self
                 .live
                 .as_ref()
@@ -499,23 +461,34 @@ impl Group {
         true
     }
 
-    /// The build of a revision that was here before, and when it was uploaded: a rollback deploys what we may
-    /// know from an earlier turn, and new instances get what is live.
+    /// The build of a revision that is or was here, and when it was uploaded: a rollback deploys what we may
+    /// know from an earlier turn, new instances get what is live, and an end may be told before the one that
+    /// came before it.
     fn build_of(&self, revision: Option<&RevisionLocation>) -> Option<(Build, Option<Timestamp>)> {
         let revision = revision?;
-        let live = self
-            .live
-            .iter()
-            .map(|live| (&live.revision, &live.build, live.uploaded_at));
+        let running = self.running.as_ref().and_then(Running::ticket);
+        let tickets = running.into_iter().chain(&self.waiting).map(|ticket| {
+            (
+                Some(&ticket.request.revision),
+                Some(&ticket.build),
+                Some(ticket.uploaded_at),
+            )
+        });
+        let live = self.live.iter().map(|live| {
+            (
+                live.revision.as_ref(),
+                live.build.as_ref(),
+                live.uploaded_at,
+            )
+        });
         let ended = self
             .outcomes
             .iter()
-            .map(|end| (&end.revision, &end.build, end.uploaded_at));
+            .map(|end| (end.revision.as_ref(), end.build.as_ref(), end.uploaded_at));
         live.chain(ended)
+            .chain(tickets)
             .find_map(|(known, build, uploaded_at)| match build {
-                Some(build) if known.as_ref() == Some(revision) => {
-                    Some((build.clone(), uploaded_at))
-                }
+                Some(build) if known == Some(revision) => Some((build.clone(), uploaded_at)),
                 _ => None,
             })
     }

@@ -56,6 +56,35 @@ pub struct Target {
 }
 
 impl Target {
+    /// A group that something was deployed to before, with everything else at its default: for a revision that
+    /// stands already, so that nothing is written at its location. How it is asked for is the caller's to add.
+    pub fn of_deployment(
+        application: ApplicationName,
+        deployment_group: DeploymentGroupName,
+        region: Region,
+        deployment_config: Option<DeploymentConfigName>,
+    ) -> Self {
+        Self {
+            application,
+            deployment_group,
+            deployment_config,
+            region,
+            application_root: ApplicationRoot::archive_root(),
+            location: RevisionTarget::GitHub { repository: None },
+            description: None,
+            file_exists_behavior: None,
+            ignore_application_stop_failures: None,
+            update_outdated_instances_only: None,
+            auto_rollback: None,
+            exclude: Exclude::default(),
+            bundle_type: BundleChoice::default(),
+            order: Order::default(),
+            queue: Queue::default(),
+            verify: Verify::default(),
+            origins: Vec::new(),
+        }
+    }
+
     /// Whether builds share a key, which is right only in a versioned bucket (the caller asks S3).
     pub fn needs_versioned_bucket(&self) -> bool {
         match &self.location {

@@ -40,6 +40,9 @@ pub(super) struct Reader<'f> {
     pub(super) findings: Vec<Finding>,
 }
 
+/// Name of a file's topmost mapping in messages.
+pub(super) const ROOT: &str = "settings";
+
 impl<'f> Reader<'f> {
     pub(super) fn new(file: &'f str) -> Self {
         Self {
@@ -59,13 +62,15 @@ impl<'f> Reader<'f> {
     }
 
     pub(super) fn wrong_type(&mut self, place: Place, key: &str, expected: &str, found: &Node) {
+        let what = if key == ROOT {
+            "the file".to_owned()
+        } else {
+            format!("key `{key}`")
+        };
         self.refuse(
             "settings-wrong-type",
             place,
-            format!(
-                "key `{key}` holds {}, expected {expected}",
-                found.kind_name()
-            ),
+            format!("{what} holds {}, expected {expected}", found.kind_name()),
             format!("write {expected} there"),
         );
     }

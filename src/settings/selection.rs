@@ -12,7 +12,7 @@ use super::blocks::Block;
 use super::merging::{Layer, Target, merge};
 use super::name_pattern::TooHard;
 use super::{Document, RepositoryConfig};
-use crate::deployment::Region;
+use crate::deployment::{ApplicationName, DeploymentGroupName, Region};
 use crate::finding::Finding;
 use crate::key_pattern::Build;
 use crate::yaml::Place;
@@ -205,6 +205,70 @@ pub fn select(
         },
         Err(findings) => Selection::Refused(findings),
     }
+}
+
+/// What would be refused of any block once it matches: applications that are not listed, and settings that
+/// no file says (but the region, which the function's own may stand in for). `circle`'s blocks replace the
+/// project's, as for a build.
+pub fn check_blocks(project: &Document, circle: Option<&Document>) -> Vec<Finding> {
+    let from_repository = circle.filter(|circle| {
+        project.repository_config == RepositoryConfig::Allowed && circle.blocks.is_some()
+    });
+    let document = from_repository.unwrap_or(project);
+    let stand_in = "us-east-1".parse().ok();
+    document
+        .blocks
+        .iter()
+        .flatten()
+        .filter_map(|block| {
+            targets(
+                project,
+                document,
+                from_repository.is_some(),
+                block,
+                stand_in.as_ref(),
+            )
+            .err()
+        })
+        .flatten()
+        .collect()
+}
+
+/// The first block of the project's own file that matches a build and deploys this application to this group,
+/// with what it says; also where another block would run for the build.
+///
+/// # Errors
+/// Findings that refuse: the block cannot be carried out, or it cannot be told whether it matches.
+pub fn target_of(
+    project: &Document,
+    build: &Build,
+    application: &ApplicationName,
+    deployment_group: &DeploymentGroupName,
+    default_region: Option<&Region>,
+) -> Result<Option<(String, Target)>, Vec<Finding>> {
+    for block in project.blocks.iter().flatten() {
+        let names_it = block
+            .applications
+            .iter()
+            .any(|settings| settings.name == *application);
+        if !names_it {
+            continue;
+        }
+        let verdict =
+            judge(block, build).map_err(|error| vec![too_hard(project, block, &error)])?;
+        if verdict != Verdict::Matched {
+            continue;
+        }
+        let target = targets(project, project, false, block, default_region)?
+            .into_iter()
+            .find(|target| {
+                target.application == *application && target.deployment_group == *deployment_group
+            });
+        if let Some(target) = target {
+            return Ok(Some((block.name.clone(), target)));
+        }
+    }
+    Ok(None)
 }
 
 fn judge(block: &Block, build: &Build) -> Result<Verdict, TooHard> {

@@ -1,8 +1,6 @@
 //! The settings language as a whole: the examples that CircleCI 1.0 documented, its pattern table,
 //! every class of mistake with its place, and the rules of selection.
 
-use std::time::Instant;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -783,7 +781,7 @@ fn err_every_class_of_mistake_has_its_place() {
         ),
         (
             "[]",
-            "f.yml:1:1: key `settings` holds a list, expected a mapping [settings-wrong-type]; write a mapping there",
+            "f.yml:1:1: the file holds a list, expected a mapping [settings-wrong-type]; write a mapping there",
         ),
         (
             "deployment: main",
@@ -1031,15 +1029,14 @@ fn err_encodings_and_bombs_are_findings() {
         assert_eq!(findings[0].message, message);
         assert_eq!(findings[0].code, "settings-unreadable");
     }
-    let started = Instant::now();
-    for bomb in [
-        "[".repeat(100_000),
-        "deployment: &a [*a, *a]".to_owned(),
-        "x: y\n".repeat(1_000_000),
+    for (bomb, why) in [
+        ("[".repeat(100_000), "nested deeper than"),
+        ("deployment: &a [*a, *a]".to_owned(), "alias `*a`"),
+        ("x: y\n".repeat(1_000_000), "5000000 bytes"),
     ] {
-        assert!(read("f.yml", bomb.as_bytes(), SettingsKind::CircleYml).is_err());
+        let findings = read("f.yml", bomb.as_bytes(), SettingsKind::CircleYml).unwrap_err();
+        assert!(findings[0].message.contains(why), "{findings:?}");
     }
-    println!("bombs: {:?}", started.elapsed());
 }
 
 #[test]
@@ -1066,14 +1063,12 @@ fn err_an_expression_that_backtracks_too_long_is_named() {
     let document = circle(
         r"deployment: {slow: {branch: '/(?=a)(a|a)*\1c/', commands: x}, b: {branch: /.*/, commands: x}}",
     );
-    let started = Instant::now();
     let selection = select(
         &document,
         None,
         &branch(&format!("{}cd", "a".repeat(400))),
         None,
     );
-    println!("given up after {:?}", started.elapsed());
     let Selection::Refused(findings) = selection else {
         panic!("{selection:?}")
     };
@@ -1096,7 +1091,6 @@ fn err_an_expression_that_backtracks_too_long_is_named() {
 
 #[test]
 fn err_expressions_are_bounded_in_size_and_number() {
-    let started = Instant::now();
     for expression in [
         r"/\w{1000}{1000}/",
         r"/(?:a{1000}){1000}/",
@@ -1106,8 +1100,6 @@ fn err_expressions_are_bounded_in_size_and_number() {
         let told = mistakes(SettingsKind::CircleYml, &text);
         assert!(told[0].contains("settings-invalid-regex"), "{told:?}");
     }
-    println!("large expressions: {:?}", started.elapsed());
-    let started = Instant::now();
     let many = |count: usize| {
         let list = (0..count)
             .map(|n| format!("'/(?!x)feature-{n}[0-9]{{4}}/'"))
@@ -1116,7 +1108,6 @@ fn err_expressions_are_bounded_in_size_and_number() {
         format!("deployment: {{b: {{branch: [{list}], commands: x}}}}")
     };
     circle(&many(EXPRESSIONS_MAX));
-    println!("{EXPRESSIONS_MAX} expressions: {:?}", started.elapsed());
     let told = mistakes(SettingsKind::CircleYml, &many(EXPRESSIONS_MAX + 1));
     assert!(
         told[0].contains("more than 32 regular expressions"),

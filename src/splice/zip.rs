@@ -16,6 +16,13 @@ use crate::object::ByteRange;
 const HOST_UNIX: u8 = 3;
 const VERSION_ZIP64: u16 = 45;
 
+/// What deflated content and directories need (APPNOTE 4.4.3.2).
+const VERSION_DEFLATED: u16 = 20;
+
+/// The newest version that unzip 6 reads: it skips entries whose directory record asks for more, whatever
+/// they are. What the local header asks for it does not look at.
+const VERSION_READ_MAX: u16 = 46;
+
 /// What becomes of one kept entry.
 struct Change<'a> {
     header: CentralHeader<'a>,
@@ -96,7 +103,8 @@ fn is_identity(zip: &ZipIndex, kept: &[KeptEntry]) -> Result<bool, PlanError> {
         return Ok(false);
     }
     for entry in kept {
-        if change(zip, entry)?.is_rewritten {
+        let change = change(zip, entry)?;
+        if change.is_rewritten || version_needed(&change.header) != change.header.version_needed() {
             return Ok(false);
         }
     }
@@ -213,6 +221,18 @@ fn field_length(bytes: &[u8]) -> Result<[u8; 2], PlanError> {
         })
 }
 
+/// The version that an entry asks for; one that unzip does not read is put right, because what is kept is
+/// stored or deflated.
+fn version_needed(header: &CentralHeader<'_>) -> u16 {
+    let needed = header.version_needed();
+    // The upper byte names a host, which readers pass over.
+    if needed & 0xff > VERSION_READ_MAX {
+        VERSION_DEFLATED
+    } else {
+        needed
+    }
+}
+
 /// Writes an entry's record of the directory.
 fn write_record(out: &mut Vec<u8>, change: &Change<'_>, header_at: u64) -> Result<(), PlanError> {
     let Change {
@@ -250,9 +270,9 @@ fn write_record(out: &mut Vec<u8>, change: &Change<'_>, header_at: u64) -> Resul
         header.comment
     };
     let needed = if zip64.is_empty() {
-        header.version_needed()
+        version_needed(header)
     } else {
-        header.version_needed().max(VERSION_ZIP64)
+        version_needed(header).max(VERSION_ZIP64)
     };
     let fixed = header.fixed();
     out.extend(&fixed[..6]);

@@ -45,8 +45,16 @@ pub enum OrderError {
         limit: u64,
     },
     /// A file that is kept for its hard links alone, under a name that another entry replaces.
-    #[error("hard links to files that are left out are replaced by entries of the same name")]
-    ReplacedHardLink,
+    #[error(
+        "hard link `{name}` comes twice, and the first is all that would be left of `{target}`, \
+         which is not in the revision"
+    )]
+    ReplacedHardLink {
+        /// The link's name.
+        name: String,
+        /// The target's name.
+        target: String,
+    },
 }
 
 impl OrderError {
@@ -55,7 +63,7 @@ impl OrderError {
         match self {
             Self::DanglingHardLink { .. } => "hard-link-dangling",
             Self::HardLinkTooLarge { .. } => "hard-link-too-large",
-            Self::ReplacedHardLink => "hard-link-replaced",
+            Self::ReplacedHardLink { .. } => "hard-link-replaced",
         }
     }
 }
@@ -156,9 +164,9 @@ impl Order {
     }
 
     /// Leaves out what a moved link would have replaced at its own place.
-    fn pass_replaced(&mut self, index: &TarIndex) -> Result<(), OrderError> {
+    fn pass_replaced(&mut self, tar: &TarIndex) -> Result<(), OrderError> {
         let name = |kept: &KeptEntry| -> Option<Vec<u8>> {
-            let entry = index.entry(kept.index as usize)?;
+            let entry = tar.entry(kept.index as usize)?;
             let name = kept.name(&entry);
             Some(name.strip_suffix(b"/").unwrap_or(name).to_vec())
         };
@@ -192,8 +200,17 @@ impl Order {
             links.retain(|at| !replaced.contains(at));
         }
         self.moved.retain(|_, links| !links.is_empty());
-        if self.primary.values().any(|at| replaced.contains(at)) {
-            return Err(OrderError::ReplacedHardLink);
+        let lost = self.primary.iter().filter(|(_, at)| replaced.contains(at));
+        if let Some((target, at)) = lost.min() {
+            let shown_at = |index: u32| {
+                let entry = tar.entry(index as usize);
+                entry.map(|entry| shown(entry.name)).unwrap_or_default()
+            };
+            let link = self.kept.get(*at as usize);
+            return Err(OrderError::ReplacedHardLink {
+                name: link.map(|link| shown_at(link.index)).unwrap_or_default(),
+                target: shown_at(*target),
+            });
         }
         self.passed.extend(replaced);
         Ok(())

@@ -337,12 +337,47 @@ fn err_links_that_cannot_be_copied() {
         "hard link `link` shares the 16777217 bytes of `large`, limit for a zip is 16777216; \
          a revision of bundle type tgz has no such limit"
     );
+    assert_eq!(error.code(), "hard-link-too-large");
     assert!(convert(&samples, ArchiveFormat::TarGz).is_ok());
     for target in ["missing", "d/", "self"] {
         let samples = [Sample::directory("d/"), Sample::hard_link("self", target)];
         let error = convert(&samples, ArchiveFormat::Tar).unwrap_err();
         assert_eq!(error.code(), "hard-link-dangling", "{target}");
     }
+}
+
+#[test]
+fn err_a_link_that_holds_a_file_left_out_and_is_replaced() {
+    let tar = write_tar(&[
+        Sample::file("left/one", "1"),
+        Sample::file("left/two", "2"),
+        Sample::hard_link("name", "left/one"),
+        Sample::hard_link("other", "left/one"),
+        Sample::hard_link("name", "left/two"),
+    ]);
+    let convert = |format| {
+        let index = tar_gz_index(&tar);
+        let kept = all(&index, 0).split_off(2);
+        transcode_in(index, kept, &gzip(&tar), format, 100)
+    };
+    for format in [ArchiveFormat::Tar, ArchiveFormat::TarGz] {
+        let error = convert(format).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "hard link `name` comes twice, and the first is all that would be left of `left/one`, \
+             which is not in the revision"
+        );
+        assert_eq!(error.code(), "hard-link-replaced");
+    }
+    // In a zip each link is a copy, and the last one of a name counts.
+    let (zip, _) = convert(ArchiveFormat::Zip).unwrap();
+    let found: Vec<_> = read_zip(&zip)
+        .into_iter()
+        .map(|sample| (sample.name, sample.content))
+        .collect();
+    let expected = [("other", b"1"), ("name", b"2")];
+    let expected = expected.map(|(name, content)| (name.to_owned(), content.to_vec()));
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -402,6 +437,7 @@ fn err_a_source_that_is_not_the_indexed_one() {
         run(&other),
         Err(TranscodeError::SourceChanged { offset: 1024 })
     );
+    assert_eq!(run(&other).unwrap_err().code(), "archive-changed");
     for end in 0..1539 {
         let error = TranscodeError::SourceTruncated { end: end as u64 };
         assert_eq!(run(&tar[..end]), Err(error));

@@ -97,6 +97,8 @@ fn err_each_cause_is_told_with_its_place() {
         }
     );
     assert!(matches!(edited(10, 0xff), GzipError::Damaged { .. }));
+    assert_eq!(edited(10, 0xff).code(), "gzip-damaged");
+    assert_eq!(edited(192, 0).code(), "gzip-checksum-mismatch");
     let offset = good.len() as u64;
     assert!(matches!(edited(192, 0), GzipError::WrongCrc32 { offset: at, .. } if at == offset));
     let length = GzipError::WrongLength {
@@ -146,6 +148,7 @@ fn err_the_limit_holds_over_all_members() {
     };
     assert_eq!(with(1_000_000), Ok(1_000_000));
     assert_eq!(with(999_999), Err(GzipError::TooLarge { limit: 999_999 }));
+    assert_eq!(with(999_999).unwrap_err().code(), "archive-too-large");
 }
 
 #[test]

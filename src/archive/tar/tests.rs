@@ -284,6 +284,14 @@ fn err_each_cause_is_told_with_its_place() {
         text(&file[..100]),
         "tar ends at byte 100, expected at least 512 bytes"
     );
+    let code = |bytes: &[u8]| scan(bytes).unwrap_err().code();
+    assert_eq!(code(&file[..100]), "archive-truncated");
+    assert_eq!(
+        code(&with_payload(b'x', b"10 path=a\n")),
+        "tar-header-invalid"
+    );
+    assert_eq!(code(&block(b'S', "a", 0)), "tar-sparse-file");
+    assert_eq!(code(&block(b'M', "a", 0)), "tar-multi-volume");
     let orphan = "extended header at byte 0 has no entry after it";
     assert_eq!(text(&with_payload(b'x', b"10 path=a\n")), orphan);
     assert_eq!(
@@ -344,6 +352,22 @@ fn err_limits_hold_exactly() {
     assert_eq!(
         with(|limits| limits.directory_bytes_max = 15),
         Err(too_large)
+    );
+}
+
+#[test]
+fn ok_a_million_entries_and_err_one_more() {
+    let limits = Limits::default();
+    let thousand = block(b'0', "a", 0).repeat(1_000);
+    let mut scanner = TarScanner::new(&limits);
+    for _ in 0..limits.entries_max / 1_000 {
+        scanner.feed(&thousand).unwrap();
+    }
+    let error = scanner.feed(&thousand[..512]).unwrap_err();
+    let limit = limits.entries_max;
+    assert_eq!(
+        (limit, error),
+        (1_000_000, TarError::TooManyEntries { limit })
     );
 }
 

@@ -11,6 +11,15 @@ pub enum ZipError {
         /// Size of the object in bytes.
         object_size: u64,
     },
+    /// It begins with an entry, and has no end record in the last 64 KiB.
+    #[error(
+        "zip of {object_size} bytes is cut: it begins with an entry, expected an end of central directory record at \
+         its end, found none"
+    )]
+    EndMissing {
+        /// Size of the object in bytes.
+        object_size: u64,
+    },
     /// The end record or its comment is cut.
     #[error("end of central directory record is cut: expected {expected} bytes, found {found}")]
     EndTruncated {
@@ -251,7 +260,9 @@ impl ZipError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotZip { .. } => "archive-not-recognised",
-            Self::EndTruncated { .. } | Self::ContentTruncated { .. } => "archive-truncated",
+            Self::EndMissing { .. } | Self::EndTruncated { .. } | Self::ContentTruncated { .. } => {
+                "archive-truncated"
+            }
             Self::MultiDisk { .. } => "zip-multi-disk",
             Self::BadZip64 { .. } | Self::EntryZip64 { .. } => "zip64-invalid",
             Self::DirectoryOutside { .. } | Self::BadRecord { .. } => "zip-directory-invalid",

@@ -127,9 +127,23 @@ impl ZipIndex {
 
     /// The entry at this position of the directory.
     pub fn entry(&self, index: usize) -> Option<Entry<'_>> {
-        let header = self.header(index)?;
+        let modified_seconds = self.header(index)?.modified_seconds();
+        Some(Entry {
+            modified_seconds,
+            ..self.entry_without_time(index)?
+        })
+    }
+
+    /// As [`Self::entry`], without the time of its modification, which takes longest to read.
+    pub fn entry_without_time(&self, index: usize) -> Option<Entry<'_>> {
+        let record = self.records.get(index)?;
+        let header = CentralHeader::parse(self.directory.get(record.record_at as usize..)?)?;
         let extent = header.extent()?;
-        let name = self.name(index)?;
+        let name = if record.has_unicode_name {
+            header.unicode_name()?
+        } else {
+            header.header_name
+        };
         Some(Entry {
             name,
             kind: header.kind(name),
@@ -140,7 +154,7 @@ impl ZipIndex {
             encrypted: header.is_encrypted(),
             crc32: Some(header.crc32()),
             link_target: None,
-            modified_seconds: header.modified_seconds(),
+            modified_seconds: None,
         })
     }
 

@@ -226,6 +226,7 @@ fn err_texts_say_what_was_expected_and_found() {
         error_of(&making).to_string(),
         "central directory holds 6 entries, end record says 5"
     );
+    assert_eq!(error_of(&making).code(), "zip-count-mismatch");
     let making = ZipMaking {
         shared_header: Some((3, 2)),
         ..sample()
@@ -241,6 +242,8 @@ fn err_texts_say_what_was_expected_and_found() {
             .to_string(),
         "entry `empty` declares 9 bytes and holds 0"
     );
+    let error = read_all(&object, &index_of(&object)).unwrap_err();
+    assert_eq!(error.code(), "entry-size-mismatch");
     let mut making = sample();
     making.entries[2].crc32 = Some(1);
     let object = making.make();
@@ -250,6 +253,8 @@ fn err_texts_say_what_was_expected_and_found() {
             .to_string(),
         "entry `plain` has CRC-32 8f2890a2, expected 00000001"
     );
+    let error = read_all(&object, &index_of(&object)).unwrap_err();
+    assert_eq!(error.code(), "entry-crc-mismatch");
 }
 
 #[test]
@@ -341,6 +346,7 @@ fn err_limits_hold_at_the_limit_and_one_beyond() {
     let span = bytes_of(&object, zip.content_span(2).unwrap());
     assert!(zip.read_content(2, span, 5).is_ok());
     let error = zip.read_content(2, span, 4).unwrap_err();
+    assert_eq!(error.code(), "entry-too-large");
     assert!(matches!(
         error,
         ZipError::ContentTooLarge {
@@ -349,6 +355,46 @@ fn err_limits_hold_at_the_limit_and_one_beyond() {
             ..
         }
     ));
+}
+
+/// Reads the index of a zip of so many empty entries; what lies before the directory is never asked for.
+fn read_crowd(count: u64) -> Result<ZipIndex, ZipError> {
+    const LOCAL_BYTES: u64 = 31;
+    let directory_at = count * LOCAL_BYTES;
+    let mut end = Vec::new();
+    for number in 0..count {
+        end.extend_from_slice(b"PK\x01\x02\x14\x03\x14\0\0\0\0\0\0\0\x21\x58");
+        end.extend_from_slice(&[0; 12]);
+        end.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        end.extend_from_slice(&(0o100_644_u32 << 16).to_le_bytes());
+        end.extend_from_slice(&((number * LOCAL_BYTES) as u32).to_le_bytes());
+        end.push(b'a');
+    }
+    let declared = Declared {
+        entries: count,
+        directory_bytes: end.len() as u64,
+        directory_at,
+    };
+    write_end(&mut end, &declared);
+    let mut reader = ZipReader::new(directory_at + end.len() as u64, &Limits::default());
+    loop {
+        match reader.step()? {
+            Step::Done(index) => return Ok(index),
+            Step::Need(range) => {
+                let [from, to] = [range.start, range.end].map(|at| (at - directory_at) as usize);
+                reader.feed(range, &end[from..to])?;
+            }
+        }
+    }
+}
+
+#[test]
+fn ok_a_million_entries_and_err_one_more() {
+    let limit = Limits::default().entries_max;
+    let index = read_crowd(limit as u64).unwrap();
+    assert_eq!((limit, index.len()), (1_000_000, 1_000_000));
+    let error = read_crowd(limit as u64 + 1).unwrap_err();
+    assert_eq!(error.code(), "archive-too-many-entries", "{error}");
 }
 
 #[test]
@@ -458,7 +504,7 @@ fn err_deflate_streams_that_are_cut_damaged_or_too_long() {
     };
     for cut in 0..stored.len() {
         let error = fails_with(stored[..cut].to_vec());
-        assert!(matches!(error, ZipError::Inflate { .. }), "{cut}: {error}");
+        assert_eq!(error.code(), "entry-damaged", "{cut}: {error}");
     }
     let longer = [stored.as_slice(), b"!"].concat();
     let error = fails_with(longer);
@@ -491,6 +537,23 @@ fn err_every_truncation_is_refused() {
 }
 
 #[test]
+fn err_directories_that_are_damaged_or_lack_their_zip64_values() {
+    let object = sample().make();
+    let directory_at = index_of(&object).directory_range().start as usize;
+    let code = |change: &dyn Fn(&mut [u8])| {
+        let mut object = object.clone();
+        change(&mut object[directory_at..]);
+        let error = read_index(&object, &Limits::default(), usize::MAX).unwrap_err();
+        (error.code(), error.to_string())
+    };
+    assert_eq!(code(&|bytes| bytes[0] ^= 1).0, "zip-directory-invalid");
+    let ones = code(&|bytes| bytes[20..24].fill(0xff));
+    assert_eq!(ones.0, "zip64-invalid", "{}", ones.1);
+    let disk = code(&|bytes| bytes[34] = 1);
+    assert_eq!(disk.0, "zip-multi-disk", "{}", disk.1);
+}
+
+#[test]
 fn err_bytes_that_were_not_asked_for() {
     let mut reader = ZipReader::new(100, &Limits::default());
     let found = reader.feed(crate::object::ByteRange::new(3, 5), b"ab");
@@ -501,6 +564,7 @@ fn err_bytes_that_were_not_asked_for() {
             found: 3
         })
     );
+    assert_eq!(found.unwrap_err().code(), "internal");
 }
 
 proptest! {

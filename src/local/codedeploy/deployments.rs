@@ -9,7 +9,8 @@ use super::input::{
 };
 use super::revisions::{Revision, does_not_exist};
 use super::state::{
-    Deployment, ErrorInformation, NewDeployment, Platform, Status, StopRequest, seconds,
+    Deployment, ErrorInformation, Group, NewDeployment, Platform, State, Status, StopRequest,
+    seconds,
 };
 use super::targets::overview;
 use super::{CodeDeploy, LimitWording, Progress};
@@ -106,7 +107,19 @@ impl CodeDeploy {
             return Err(ApiError::new("InvalidTargetInstancesException", message));
         }
         let auto_rollback = input.auto_rollback()?;
-        let revision = Revision::parse(input)?;
+        let is_restart = match input.text("deploymentMode")? {
+            None | Some("STANDARD") => false,
+            Some("RESTART") => true,
+            Some(other) => {
+                let message = format!("deploymentMode {other} is not one of STANDARD, RESTART");
+                return Err(ApiError::new("InvalidInputException", message));
+            }
+        };
+        let revision = if is_restart {
+            self.restarted_revision(&state, platform, group, input)?
+        } else {
+            Revision::parse(input)?
+        };
         revision.fits(platform)?;
         Ok(NewDeployment {
             application: application.to_owned(),
@@ -114,6 +127,7 @@ impl CodeDeploy {
             config: config.map(str::to_owned),
             revision,
             description: description.map(str::to_owned),
+            is_restart,
             creator: "user",
             auto_rollback,
             ignore_application_stop_failures,
@@ -122,11 +136,39 @@ impl CodeDeploy {
         })
     }
 
+    /// The revision that a restart finds on the instances; it may not name one itself, and restarts nothing
+    /// but in-place deployments to instances.
+    fn restarted_revision(
+        &self,
+        state: &State,
+        platform: Platform,
+        group: &Group,
+        input: Input<'_>,
+    ) -> Result<Revision, ApiError> {
+        let refused = |message: &str| Err(ApiError::new("InvalidInputException", message));
+        if input.raw("revision").is_some() {
+            return refused("A revision cannot be given with deploymentMode RESTART");
+        }
+        if platform != Platform::Server || group.blue_green {
+            return refused("deploymentMode RESTART is for in-place deployments to instances");
+        }
+        match group
+            .last_successful
+            .and_then(|position| state.deployments.get(position))
+        {
+            Some(last) => Ok(last.revision.clone()),
+            None => refused("There is nothing to restart in the deployment group"),
+        }
+    }
+
     /// Whether the bucket has that very object.
     fn exists(&self, revision: &Revision) -> bool {
         let Revision::S3 { s3_location } = revision else {
             return true;
         };
+        if self.options().revisions_elsewhere {
+            return true;
+        }
         let Some(store) = &self.options().store else {
             return false;
         };
@@ -353,7 +395,8 @@ fn told(deployment: &Deployment) -> Value {
         "deploymentConfigName": deployment.config,
         "deploymentId": deployment.id,
         "previousRevision": deployment.previous_revision.as_ref().map(Revision::told),
-        "revision": deployment.revision.told(),
+        "revision": (!deployment.is_restart).then(|| deployment.revision.told()),
+        "deploymentMode": deployment.is_restart.then_some("RESTART"),
         "status": deployment.status,
         "errorInformation": deployment.error,
         "createTime": seconds(deployment.created),

@@ -200,6 +200,8 @@ pub(super) struct Deployment {
     pub(super) platform: Platform,
     pub(super) config: String,
     pub(super) revision: Revision,
+    /// It brings nothing new: `revision` is what is there already.
+    pub(super) is_restart: bool,
     pub(super) previous_revision: Option<Revision>,
     pub(super) description: Option<String>,
     pub(super) creator: &'static str,
@@ -231,6 +233,7 @@ pub(super) struct NewDeployment {
     pub(super) group: String,
     pub(super) config: Option<String>,
     pub(super) revision: Revision,
+    pub(super) is_restart: bool,
     pub(super) description: Option<String>,
     pub(super) creator: &'static str,
     pub(super) auto_rollback: Option<AutoRollback>,
@@ -383,6 +386,7 @@ impl State {
             platform,
             config: new.config.unwrap_or_else(|| group.config.clone()),
             revision: new.revision,
+            is_restart: new.is_restart,
             previous_revision: group
                 .last_successful
                 .and_then(|position| self.deployments.get(position))
@@ -511,6 +515,7 @@ impl State {
             group: name.to_owned(),
             config: Some(good.config.clone()),
             revision: good.revision.clone(),
+            is_restart: false,
             description: None,
             creator: "codeDeployRollback",
             auto_rollback: None,

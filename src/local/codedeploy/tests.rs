@@ -155,6 +155,29 @@ async fn ok_a_deployment_runs_to_its_end_and_is_told() {
 }
 
 #[tokio::test]
+async fn ok_a_restart_names_no_revision_and_brings_none() {
+    let world = World::new(Progress::Manual);
+    let restart = json!({ "applicationName": "app", "deploymentGroupName": "group", "deploymentMode": "RESTART" });
+    let nothing_there = world.err("CreateDeployment", restart.clone());
+    assert_eq!(nothing_there, "InvalidInputException");
+    let revision = world.object("a.zip");
+    let first = world.create(&revision);
+    for status in [Status::InProgress, Status::Succeeded] {
+        world.codedeploy.advance(&first, status, None).unwrap();
+    }
+    let named = with(restart.clone(), "revision", revision.clone());
+    assert_eq!(
+        world.err("CreateDeployment", named),
+        "InvalidInputException"
+    );
+    let answer = world.ok("CreateDeployment", restart);
+    let info = world.info(answer["deploymentId"].as_str().unwrap());
+    assert_eq!(info["deploymentMode"], "RESTART");
+    assert_eq!(info["revision"], Value::Null);
+    assert_eq!(info["previousRevision"], revision);
+}
+
+#[tokio::test]
 async fn err_a_busy_group_names_its_deployment() {
     for (wording, text) in [
         (

@@ -234,23 +234,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Base64 with padding.
 pub fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let joined = (0..3).fold(0u32, |joined, at| {
-            joined << 8 | u32::from(group.get(at).copied().unwrap_or_default())
-        });
-        for at in 0..4 {
-            let letter = usize::try_from(joined >> (18 - 6 * at) & 63).unwrap_or_default();
-            let letter = LETTERS.get(letter).copied().unwrap_or(b'=');
-            text.push(if at <= group.len() {
-                char::from(letter)
-            } else {
-                '='
-            });
-        }
-    }
-    text
+    base64_simd::STANDARD.encode_to_string(bytes)
 }
 
 #[cfg(test)]

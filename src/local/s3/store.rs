@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -350,6 +350,18 @@ impl Store {
             attributes,
         };
         self.commit(ticket, content, "PutObject")
+    }
+
+    /// Makes an object's current version older, as if it had been written that long ago.
+    pub fn age(&self, bucket: &str, key: &str, by: Duration) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let key = state.bucket(bucket)?.keys.get_mut(key);
+        let version = key
+            .and_then(|key| key.versions.last_mut())
+            .ok_or(StoreError::NoSuchKey(None))?;
+        let version = Arc::make_mut(version);
+        version.modified = version.modified.checked_sub(by).unwrap_or(UNIX_EPOCH);
+        Ok(())
     }
 
     /// The bytes of an object's current version.

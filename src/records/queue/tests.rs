@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::deployment::DeploymentRequest;
 use crate::records::group::DropReference;
+use crate::settings::Order;
 
 const ME: &str = "me";
 
@@ -80,6 +81,7 @@ fn end(deployment: u32, drop: u32, status: DeploymentStatus) -> End {
         deployment_id: id(deployment),
         status,
         revision: Some(revision(drop)),
+        is_restart: false,
         creator: None,
         ended_at: at(1_000 + i64::from(deployment)),
         duration_seconds: None,
@@ -141,6 +143,78 @@ fn ok_a_build_waits_is_intended_deploys_and_ends() {
     assert!(!group.is_quiet());
     assert!(group.announced(&told) && !group.announced(&told));
     assert!(group.is_quiet());
+}
+
+#[test]
+fn regression_builds_that_all_became_older_while_they_waited_end_with_that_write() {
+    let mut group = with_live(1);
+    group.occupied(&id(7), at(0));
+    group.admit(ticket(2), at(0));
+    // Somebody deploys by hand what build 3 left.
+    group.outcomes.push(Outcome {
+        build: ticket(3).build.into(),
+        revision: Some(revision(3)),
+        ..group.outcomes[0].clone()
+    });
+    group.ended(&end(7, 3, DeploymentStatus::Succeeded));
+    assert_eq!(live(&group), Some("3"));
+    assert!(begin(&mut group));
+    assert_eq!((group.running.is_none(), group.waiting.len()), (true, 0));
+    assert_eq!(
+        group.announcements.last().unwrap().status,
+        EndStatus::Superseded
+    );
+}
+
+#[test]
+fn ok_a_restart_leaves_the_live_build() {
+    let mut group = with_live(2);
+    let restart = End {
+        revision: None,
+        is_restart: true,
+        ..end(7, 0, DeploymentStatus::Succeeded)
+    };
+    assert!(group.ended(&restart));
+    assert_eq!(live(&group), Some("2"));
+    assert_eq!(group.outcomes[0].deployment_id, Some(id(7)));
+    assert_eq!(group.admit(ticket(1), at(0)), Admission::Ended);
+    // What we cannot read is not known to be older or newer than anything.
+    let unreadable = End {
+        is_restart: false,
+        ended_at: at(2_000),
+        ..restart
+    };
+    assert!(group.ended(&End {
+        deployment_id: id(8),
+        ..unreadable
+    }));
+    assert_eq!(live(&group), None);
+}
+
+#[test]
+fn ok_a_build_that_cannot_be_asked_for_waits_and_can_be_overtaken() {
+    let mut group = group();
+    group.admit(ticket(1), at(0));
+    begin(&mut group);
+    assert!(!group.put_back(&ticket(1).token, "other", at(1)));
+    assert!(group.put_back(&ticket(1).token, ME, at(1)));
+    assert!(group.running.is_none());
+    assert_eq!(waiting(&group), ["1"]);
+    assert!(!group.put_back(&ticket(1).token, ME, at(1)));
+    assert_eq!(group.admit(ticket(2), at(2)), Admission::Waits);
+    assert_eq!(waiting(&group), ["2"]);
+    assert!(begin(&mut group) && group.holds(&ticket(2).drop.drop_id));
+}
+
+#[test]
+fn ok_what_has_ended_occupies_nothing() {
+    let mut group = group();
+    group.ended(&end(7, 99, DeploymentStatus::Stopped));
+    group.admit(ticket(1), at(0));
+    begin(&mut group);
+    group.busy(&ticket(1).token, ME, None, at(1));
+    assert!(!group.occupied(&id(7), at(2)));
+    assert!(group.occupied(&id(8), at(2)));
 }
 
 #[test]
@@ -386,6 +460,19 @@ fn ok_a_rollback_makes_the_older_build_live() {
 }
 
 #[test]
+fn regression_a_build_that_is_brought_back_is_known_before_its_own_end_is() {
+    let mut group = group();
+    group.admit(ticket(3), at(0));
+    assert!(begin(&mut group) && group.created(&ticket(3).token, &id(1), at(1)));
+    // Somebody deploys the same revision again, and the end of that is told first.
+    group.ended(&end(2, 3, DeploymentStatus::Succeeded));
+    assert_eq!(live(&group), Some("3"));
+    group.ended(&end(1, 3, DeploymentStatus::Succeeded));
+    assert_eq!(live(&group), Some("3"));
+    assert_eq!(group.admit(ticket(2), at(2)), Admission::Ended);
+}
+
+#[test]
 fn ok_nothing_is_older_than_an_unknown_build() {
     let mut group = with_live(3);
     group.ended(&end(4, 99, DeploymentStatus::Succeeded));
@@ -484,12 +571,13 @@ proptest! {
                 }
                 3 => {
                     let was_free = group.running.is_none();
-                    if begin(&mut group) && was_free {
-                        let ticket = group.running.as_ref().unwrap().ticket().unwrap();
-                        if let Some(live) = &group.live && !ticket.redeploy {
-                            let age = Age::of(ticket).compare(Age::of_live(live), ticket.order);
-                            prop_assert_ne!(age, Ordering::Less);
-                        }
+                    if begin(&mut group) && was_free
+                        && let Some(ticket) = group.running.as_ref().and_then(Running::ticket)
+                        && let Some(live) = &group.live
+                        && !ticket.redeploy
+                    {
+                        let age = Age::of(ticket).compare(Age::of_live(live), ticket.order);
+                        prop_assert_ne!(age, Ordering::Less);
                     }
                 }
                 4 | 5 => {
@@ -498,6 +586,7 @@ proptest! {
                         deployments += 1;
                         match (event, flag) {
                             (4, _) => group.created(&token, &id(deployments), at(0)),
+                            (_, _) if deployments.is_multiple_of(3) => group.put_back(&token, ME, at(0)),
                             (_, true) => group.busy(&token, ME, Some(&id(deployments)), at(0)),
                             (_, false) => group.refused(&token, ME, Vec::new(), at(0)),
                         };

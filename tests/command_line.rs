@@ -1,0 +1,9 @@
+//! The command line as people and CIs meet it: in a pipe, and on a real pseudo-terminal.
+
+mod check;
+mod explain;
+mod help;
+mod lint;
+mod push;
+mod records;
+mod running;

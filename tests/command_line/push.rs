@@ -1,0 +1,400 @@
+//! `stagedrop push` against the embedded AWS: every end with its exit status, and none half-way.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use stagedrop::local::Options;
+use stagedrop::local::codedeploy::Status;
+
+use super::running::{
+    Call, Said, assert_transcript, comparable, screen, with_colours, without_passing_states,
+};
+use crate::support::{ARTIFACTS, COMMIT, World, automatic, by_hand, staged_key, unpack};
+
+/// Writes an application into a folder; its hook ends with `status`.
+fn write_application(folder: &Path, status: u8) {
+    let write = |name: &str, mode: u32, content: &str| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("appspec.yml", 0o644, crate::support::APPSPEC);
+    write("index.html", 0o644, "<p>hello</p>\n");
+    let hook =
+        format!("#!/bin/sh\necho migrating\nsleep 0.3\necho 'no such column' >&2\nexit {status}\n");
+    write("scripts/after.sh", 0o755, &hook);
+    write("notes.log", 0o644, "not this\n");
+    write(".gitignore", 0o644, "*.log\nnode_modules/\n");
+    write(".stagedropignore", 0o644, "!node_modules/\n/docs\n");
+    write(
+        "node_modules/left-pad/index.js",
+        0o600,
+        "module.exports = 1\n",
+    );
+    write("docs/readme.md", 0o644, "not this either\n");
+    write("drafts/one.md", 0o644, "excluded\n");
+    write(".git/HEAD", 0o644, "ref: refs/heads/other\n");
+    if folder.join("start.html").symlink_metadata().is_err() {
+        symlink("index.html", folder.join("start.html")).unwrap();
+    }
+    std::fs::create_dir_all(folder.join("log")).unwrap();
+    for folder in [
+        "log",
+        "scripts",
+        "node_modules",
+        "node_modules/left-pad",
+        "drafts",
+    ]
+    .map(|name| folder.join(name))
+    {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn push(folder: &Path, build_num: u32, more: &[&str]) -> Call {
+    let number = build_num.to_string();
+    let mut arguments = vec![
+        "push",
+        ".",
+        "--to",
+        "s3://artifacts/staging",
+        "--project",
+        "shop",
+        "--branch",
+        "master",
+        "--commit",
+        COMMIT,
+        "--build-num",
+        &number,
+        "--author",
+        "alice",
+        "--exclude",
+        "drafts",
+    ];
+    arguments.extend_from_slice(more);
+    Call::new(&arguments, folder)
+}
+
+/// What is told of an end, without what a look may miss.
+fn told(said: &Said) -> String {
+    without_passing_states(&comparable(&said.text))
+}
+
+fn hooks_run() -> Options {
+    Options {
+        run_hooks: true,
+        ..automatic()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_folder_is_deployed_with_modes_and_links_and_without_what_is_ignored() {
+    let world = World::start(hooks_run()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let call = push(folder.path(), 1, &[]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert_transcript("push-succeeded.piped", &told(&said));
+    let staged = world
+        .aws
+        .store()
+        .get(ARTIFACTS, &staged_key(1))
+        .unwrap()
+        .to_vec();
+    let tree = unpack("zip", &staged);
+    let expected = [
+        (".gitignore", 'f', 0o644),
+        (".stagedropignore", 'f', 0o644),
+        ("appspec.yml", 'f', 0o644),
+        ("index.html", 'f', 0o644),
+        ("log", 'd', 0o755),
+        ("node_modules", 'd', 0o755),
+        ("node_modules/left-pad", 'd', 0o755),
+        ("node_modules/left-pad/index.js", 'f', 0o600),
+        ("scripts", 'd', 0o755),
+        ("scripts/after.sh", 'f', 0o755),
+        ("start.html", 'l', 0o777),
+    ];
+    let found: Vec<_> = tree
+        .iter()
+        .map(|(name, (kind, mode, _))| (name.as_str(), *kind, *mode))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(tree["start.html"].2, b"index.html");
+    let drop = world.drop_record(&staged_key(1));
+    assert_eq!(drop["build"]["author"], "alice");
+    world.check_records();
+
+    // The same folder under another name gives the same bytes, however old its files are.
+    let copy = tempfile::tempdir().unwrap();
+    write_application(copy.path(), 0);
+    let call = push(copy.path(), 2, &["--output", "json"]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(report["status"], "succeeded");
+    assert_eq!(report["drop"]["deployments"][0]["status"], "succeeded");
+    let again = world.aws.store().get(ARTIFACTS, &staged_key(2)).unwrap();
+    assert!(again.to_vec() == staged, "the bytes differ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_push_says_target_event_script_and_log() {
+    let world = World::start(hooks_run()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 3);
+    let call = push(folder.path(), 1, &[]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert_transcript("push-failed.piped", &told(&said));
+    let call = push(folder.path(), 2, &[]).with(&world.aws.environment());
+    let said = call.on_terminal().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    let shown = without_passing_states(&comparable(&screen(&said)));
+    assert_transcript("push-failed.screen", &shown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn colours_are_for_terminals_that_want_them() {
+    let world = World::start(hooks_run()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let call = push(folder.path(), 1, &["--output", "text"]).with(&world.aws.environment());
+    let said = call.on_terminal().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    let shown = comparable(&with_colours(&said));
+    assert!(shown.contains("␛[1m␛[32msucceeded"), "{shown}");
+    let call = push(folder.path(), 2, &[])
+        .with(&world.aws.environment())
+        .set("NO_COLOR", "1");
+    let said = call.on_terminal().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert!(!said.text.contains("\u{1b}[32m"), "{}", said.text);
+    assert_transcript(
+        "push-succeeded.screen",
+        &without_passing_states(&comparable(&screen(&said))),
+    );
+    let said = push(folder.path(), 3, &[])
+        .with(&world.aws.environment())
+        .piped()
+        .await;
+    assert!(!said.text.contains('\u{1b}'), "{}", said.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_would_be_refused_is_not_even_staged() {
+    let world = World::start(automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    std::fs::remove_file(folder.path().join("scripts/after.sh")).unwrap();
+    let call = push(folder.path(), 1, &[]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert_transcript("push-refused.piped", &told(&said));
+    let keys = world.aws.store().keys(ARTIFACTS, "staging/").unwrap();
+    assert!(keys.is_empty(), "{keys:?}");
+
+    // Without the check the function finds the same, and records it.
+    let call = push(folder.path(), 1, &["--no-check"]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert_transcript("push-rejected.piped", &told(&said));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_block_matches_is_done() {
+    let world = World::start(automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let call = Call::new(
+        &[
+            "push",
+            ".",
+            "--to",
+            "s3://artifacts/staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}",
+            "--project",
+            "shop",
+        ],
+        folder.path(),
+    )
+    .with(&world.aws.environment())
+    .set("GITHUB_ACTIONS", "true")
+    .set("GITHUB_REF", "refs/pull/12/merge")
+    .set("GITHUB_SHA", COMMIT)
+    .set("GITHUB_RUN_NUMBER", "9")
+    .set("GITHUB_REPOSITORY", "acme/web");
+    let said = call.piped().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert_transcript("push-ignored.piped", &told(&said));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_build_is_superseded_and_a_waiting_one_gets_its_turn() {
+    let world = World::start(by_hand()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let foreign = world.foreign_deployment();
+    world.aws.quiet().await;
+    let older = push(folder.path(), 5, &[]).with(&world.aws.environment());
+    let older = tokio::spawn(async move { older.piped().await });
+    world.until_status(5, "waiting").await;
+    // The first one has to be seen waiting before it is overtaken.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let newer = push(folder.path(), 6, &[]).with(&world.aws.environment());
+    let newer = tokio::spawn(async move { newer.piped().await });
+    world.until_status(6, "waiting").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let older = older.await.unwrap();
+    assert_eq!(older.code, 0, "{}", older.text);
+    assert_transcript("push-superseded.piped", &told(&older));
+    let codedeploy = world.aws.codedeploy();
+    codedeploy.advance(&foreign, Status::Stopped, None).unwrap();
+    world.aws.quiet().await;
+    let ours = codedeploy.active("shop", "production").unwrap();
+    codedeploy.advance(&ours, Status::InProgress, None).unwrap();
+    codedeploy.advance(&ours, Status::Succeeded, None).unwrap();
+    let newer = newer.await.unwrap();
+    assert_eq!(newer.code, 0, "{}", newer.text);
+    assert_transcript("push-waited.piped", &told(&newer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_does_not_end_in_time_says_how_far_it_came() {
+    let world = World::start(by_hand()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    world.foreign_deployment();
+    world.aws.quiet().await;
+    let call = push(folder.path(), 1, &["--timeout", "3s"]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert_transcript("push-timeout.piped", &told(&said));
+    // Beside the point of the records, nothing is seen at all.
+    let call = push(
+        folder.path(),
+        2,
+        &["--timeout", "0s", "--records", "s3://artifacts/elsewhere/"],
+    )
+    .with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 1, "{}", said.text);
+    assert!(
+        said.text
+            .contains("there is no record of it at s3://artifacts/elsewhere/drops/"),
+        "{}",
+        said.text
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_pushed_is_told_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let mut text = String::new();
+    for arguments in [
+        &["push", "."][..],
+        &["push", ".", "--to", "artifacts/staging"],
+        &["push", ".", "--to", "s3://artifacts/staging"],
+        &["push", "nowhere", "--to", "s3://artifacts/staging"],
+        &["push", "index.html", "--to", "s3://artifacts/staging"],
+        &["push", ".", "--to", "s3://abc/x.zip", "--exclude", "{a"],
+        &["push", ".", "--to", "s3://abc/x.zip", "--timeout", "soon"],
+        &["push", ".", "--to", "s3://abc/x.zip"],
+    ] {
+        let said = Call::new(arguments, folder.path()).piped().await;
+        assert_eq!(said.code, 2, "{}", said.text);
+        text.push_str(&format!(
+            "$ stagedrop {}\n{}\n",
+            arguments.join(" "),
+            said.text
+        ));
+    }
+    assert_transcript("push-not-done.piped", &comparable(&text));
+}
+
+impl World {
+    async fn until_status(&self, build_num: u32, status: &str) {
+        for _ in 0..600 {
+            let record = self.record(&format!("drops/{}.json", staged_key(build_num)));
+            if record.is_some_and(|record| record["status"] == status) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("build {build_num} is not {status}");
+    }
+}
+
+/// A folder whose zip has many parts.
+fn write_noise(folder: &Path, megabytes: usize) {
+    write_application(folder, 0);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise: Vec<u8> = (0..megabytes << 17)
+        .flat_map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        })
+        .collect();
+    std::fs::write(folder.join("noise.bin"), noise).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_many_parts_arrives_whole() {
+    let world = World::start(automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_noise(folder.path(), 40);
+    let call = push(folder.path(), 1, &[]).with(&world.aws.environment());
+    let said = call.on_terminal().await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert!(said.text.contains("uploading  ["), "{}", said.text);
+    assert!(said.text.contains(" left"), "{}", said.text);
+    assert!(!screen(&said).contains("uploading"), "{}", screen(&said));
+    let staged = world.aws.store().get(ARTIFACTS, &staged_key(1)).unwrap();
+    let tree = unpack("zip", &staged);
+    let noise = std::fs::read(folder.path().join("noise.bin")).unwrap();
+    assert!(tree["noise.bin"].2 == noise);
+    assert_eq!(world.aws.store().uploads_in_progress(ARTIFACTS).unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_push_leaves_no_parts_behind() {
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        let world = World::start(automatic()).await;
+        let folder = tempfile::tempdir().unwrap();
+        write_noise(folder.path(), 200);
+        let mut child = push(folder.path(), 1, &[])
+            .with(&world.aws.environment())
+            .command()
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut is_under_way = false;
+        for _ in 0..2_000 {
+            is_under_way = world.aws.store().uploads_in_progress(ARTIFACTS).unwrap() == 1;
+            if is_under_way {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(is_under_way);
+        let killed = std::process::Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+        let status = tokio::task::spawn_blocking(move || child.wait().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(status.code(), Some(code));
+        let store = world.aws.store();
+        assert_eq!(store.uploads_in_progress(ARTIFACTS).unwrap(), 0);
+        assert!(store.get(ARTIFACTS, &staged_key(1)).is_err());
+    }
+}
