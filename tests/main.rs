@@ -17,6 +17,8 @@ mod faults;
 #[cfg(test)]
 mod foreign_s3;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod large;
 #[cfg(test)]
 mod layering;

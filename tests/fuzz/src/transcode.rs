@@ -1,0 +1,1 @@
+../../../src/transcode.rs
