@@ -368,7 +368,10 @@ mod tests {
         let (build, findings) = Build::read(&captures, &staged.metadata);
         assert_eq!(build.tag.as_deref(), Some("größer"));
         let author = build.author.unwrap();
-        assert!(author.len() > 100 && author.chars().all(|c| c == 'ü'), "{author}");
+        assert!(
+            author.len() > 100 && author.chars().all(|c| c == 'ü'),
+            "{author}"
+        );
         assert!(findings.is_empty(), "{findings:?}");
     }
 

@@ -167,7 +167,9 @@ fn the_documentation_has_the_table() {
             std::fs::write(documentation(), expected).unwrap();
             return;
         }
-        panic!("src/finding/codes.md is behind the table: run this test with STAGEDROP_WRITE_DOCS=1");
+        panic!(
+            "src/finding/codes.md is behind the table: run this test with STAGEDROP_WRITE_DOCS=1"
+        );
     }
 }
 

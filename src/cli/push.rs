@@ -25,7 +25,7 @@ use stagedrop::finding::Finding;
 use stagedrop::following::{self, Line, Tone};
 use stagedrop::key_pattern::EXTENSIONS;
 use stagedrop::object::S3Prefix;
-use stagedrop::packing::MemberTime;
+use stagedrop::packing::EARLIEST_SECONDS;
 use stagedrop::revision::{NewObject, WrittenObject};
 use stagedrop::settings::ApplicationRoot;
 use tokio::sync::mpsc;
@@ -225,9 +225,17 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         replace: true,
     };
     let mut interrupt = Interrupt::new()?;
-    let time = member_time(checkout.committed_at);
+    let modified_seconds = modified_seconds(checkout.committed_at);
     let started = Instant::now();
-    let sent = send(&aws, &object, content, time, !is_text, &mut interrupt).await?;
+    let sent = send(
+        &aws,
+        &object,
+        content,
+        modified_seconds,
+        !is_text,
+        &mut interrupt,
+    )
+    .await?;
     let (written, bytes) = match sent {
         (Outcome::Written(written), bytes) => (written, bytes),
         (Outcome::Interrupted(interrupted), _) => {
@@ -431,12 +439,11 @@ fn content_type(content: &Content) -> &'static str {
 }
 
 /// The time of all members: that of the build where it is known, so that the same commit gives the same bytes.
-fn member_time(committed_at: Option<i64>) -> MemberTime {
+fn modified_seconds(committed_at: Option<i64>) -> i64 {
     let told = std::env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    told.or(committed_at)
-        .map_or(MemberTime::EARLIEST, MemberTime::of)
+    told.or(committed_at).unwrap_or(EARLIEST_SECONDS)
 }
 
 fn describe(facts: &BuildFacts) -> String {
@@ -546,7 +553,7 @@ async fn send(
     aws: &Aws,
     object: &NewObject,
     content: Content,
-    time: MemberTime,
+    modified_seconds: i64,
     is_quiet: bool,
     interrupt: &mut Interrupt,
 ) -> Result<(Outcome, u64), Trouble> {
@@ -569,7 +576,7 @@ async fn send(
         let take = |part: Bytes| give.blocking_send(part).map_err(|_| Abandoned);
         match &content {
             Content::Folder(folder) => {
-                pack::pack(folder, time, part_bytes, &counted.packing, take).map(|_| ())
+                pack::pack(folder, modified_seconds, part_bytes, &counted.packing, take).map(|_| ())
             }
             Content::Archive { path, .. } => {
                 pack::read_parts(path, part_bytes, &counted.packing, take)
