@@ -16,34 +16,37 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde_json::json;
 use stagedrop::archive::ArchiveFormat;
 use stagedrop::aws::Aws;
 use stagedrop::ci_environment::{self, BuildFacts};
+use stagedrop::deployment::RepositoryName;
 use stagedrop::destination::{Destination, Staged};
 use stagedrop::finding::Finding;
 use stagedrop::following::{self, Line, Tone};
 use stagedrop::key_pattern::EXTENSIONS;
 use stagedrop::object::S3Prefix;
 use stagedrop::packing::EARLIEST_SECONDS;
-use stagedrop::revision::{NewObject, WrittenObject};
+use stagedrop::revision::NewObject;
 use stagedrop::settings::ApplicationRoot;
 use tokio::sync::mpsc;
 
 use self::folder::Folder;
 use self::pack::{Abandoned, PackTrouble};
 use self::progress::{Counters, Progress};
-use self::upload::Outcome;
-use super::follow::{DropRecord, Followed};
+use self::upload::{Outcome, Sending};
+use super::follow::{DropRecord, conclude, record_uri, report};
 use super::git;
 use super::interrupt::Interrupt;
 use super::voice::{GOOD, Trouble, count, megabytes, print_json, say, tell};
-use super::{Output, outcome_code, records_of};
+use super::{Output, outcome_code, records_of, region_of};
 
 /// Least bytes of a part.
 const PART_BYTES_MIN: u64 = 8 << 20;
 /// Parts that an upload may need, with room below S3's 10,000.
 const PARTS_MAX: u64 = 9_000;
+/// The longest that a record is followed: a year, which every clock can add.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Parts that are packed ahead of those in flight.
 const PARTS_AHEAD: usize = 2;
 
@@ -80,7 +83,7 @@ pub struct Arguments {
     build_num: Option<String>,
     /// The repository.
     #[arg(long, value_name = "OWNER/NAME")]
-    repository: Option<String>,
+    repository: Option<RepositoryName>,
     /// Where the build can be looked at.
     #[arg(long, value_name = "URL")]
     build_url: Option<String>,
@@ -122,13 +125,11 @@ pub struct Arguments {
     output: Output,
 }
 
-/// `90s`, `30m`, `1h 30m`; a number alone is seconds.
+/// `90s`, `30m`, `1h 30m`; a number alone is seconds. What is longer than [`TIMEOUT_MAX`] is that.
 pub fn read_timeout(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let read = text.parse::<SignedDuration>().ok();
-    read.and_then(|read| Duration::try_from(read).ok())
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let read = seconds.or_else(|| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok());
+    read.map(|read| read.min(TIMEOUT_MAX))
         .ok_or_else(|| "write it as 90s, 30m or 1h".to_owned())
 }
 
@@ -150,19 +151,22 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
     let ci = ci_environment::read(|name| std::env::var(name).ok());
     let facts = facts_of(&arguments, ci.as_ref().map(|(_, facts)| facts), &checkout);
     let content = open(&arguments)?;
-    let mut staged = destination.stage(
+    let staged = destination.stage(
         &facts,
         arguments.project.as_deref(),
         &extension(&arguments.path, &content),
+        arguments.redeploy,
     )?;
-    if arguments.redeploy {
-        staged
-            .metadata
-            .insert("redeploy".to_owned(), "true".to_owned());
-    }
     if is_text {
         let from = ci.map_or(String::new(), |(ci, _)| format!(" ({})", ci.name()));
         tell("build", &format!("{}{from}", describe(&facts)));
+        for what in &staged.left_out {
+            say(&Line {
+                tone: Tone::Warn,
+                word: "left out".to_owned(),
+                text: what.clone(),
+            });
+        }
     }
     if !arguments.no_check {
         let checked = match &content {
@@ -203,12 +207,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         return Ok(ExitCode::SUCCESS);
     }
     let aws = Aws::from_environment().await;
-    let region = aws.region().ok_or_else(|| {
-        Trouble::new(
-            "no region is set",
-            "set AWS_REGION to the region of the bucket",
-        )
-    })?;
+    let region = region_of(&aws)?;
     let records = records_of(arguments.records.as_ref(), Some(&staged.bucket))?;
     let record = if arguments.no_wait && !arguments.wait {
         None
@@ -227,9 +226,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
     let mut interrupt = Interrupt::new()?;
     let modified_seconds = modified_seconds(checkout.committed_at);
     let started = Instant::now();
+    let may_be_staged = format!(
+        "it may be staged; its outcome would stand in {}",
+        record_uri(&records, &staged.key)?
+    );
     let sent = send(
         &aws,
         &object,
+        &may_be_staged,
         content,
         modified_seconds,
         !is_text,
@@ -240,6 +244,14 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         (Outcome::Written(written), bytes) => (written, bytes),
         (Outcome::Interrupted(interrupted), _) => {
             anstream::eprintln!("stagedrop: interrupted; nothing is staged and no part is left");
+            return Ok(interrupted.exit_code());
+        }
+        (Outcome::InterruptedUnsure(interrupted), _) => {
+            anstream::eprintln!(
+                "stagedrop: interrupted while s3://{}/{} was being written: {may_be_staged}",
+                staged.bucket,
+                staged.key
+            );
             return Ok(interrupted.exit_code());
         }
     };
@@ -254,14 +266,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
             ),
         );
     }
-    let Some(record) = record else {
-        if !is_text {
-            print_json(&report(&staged, Some(&written), None))?;
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    await_outcome(
-        &record,
+    conclude(
+        record.as_ref(),
         &staged,
         &written,
         arguments.timeout,
@@ -269,75 +275,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         &mut interrupt,
     )
     .await
-}
-
-/// Follows a staged object's record and tells how it ended.
-pub async fn await_outcome(
-    record: &DropRecord<'_>,
-    staged: &Staged,
-    written: &WrittenObject,
-    timeout: Duration,
-    output: Output,
-    interrupt: &mut Interrupt,
-) -> Result<ExitCode, Trouble> {
-    let is_text = output == Output::Text;
-    let started = Instant::now();
-    let followed = record
-        .follow(written, timeout, interrupt, |line| {
-            if is_text {
-                say(line);
-            }
-        })
-        .await?;
-    match followed {
-        Followed::Ended(drop) => {
-            if is_text {
-                let seconds = started.elapsed().as_secs();
-                say(&Line {
-                    tone: following::tone_of(drop.status),
-                    word: drop.status.as_str().to_owned(),
-                    text: format!("after {seconds} s"),
-                });
-            } else {
-                let drop_json = serde_json::to_value(&drop).map_err(|error| error.to_string())?;
-                print_json(&report(staged, Some(written), Some(drop_json)))?;
-            }
-            Ok(outcome_code(following::is_good(drop.status)))
-        }
-        Followed::TimedOut(last, unseen) => {
-            let seconds = timeout.as_secs();
-            let state = match (&last, &unseen) {
-                (Some(drop), _) => format!("it is {}", drop.status.as_str()),
-                (None, Some(error)) => format!("its record cannot be read: {error}"),
-                (None, None) => format!("there is no record of it at {}", record.uri()),
-            };
-            if is_text {
-                say(&Line {
-                    tone: Tone::Bad,
-                    word: "timeout".to_owned(),
-                    text: format!("not ended after {seconds} s: {state}"),
-                });
-            } else {
-                let drop_json = last
-                    .map(serde_json::to_value)
-                    .transpose()
-                    .map_err(|error| error.to_string())?;
-                let mut report = report(staged, Some(written), drop_json);
-                if let Some(fields) = report.as_object_mut() {
-                    fields.insert("timed_out".to_owned(), Value::Bool(true));
-                }
-                print_json(&report)?;
-            }
-            Ok(outcome_code(false))
-        }
-        Followed::Interrupted(interrupted) => {
-            anstream::eprintln!(
-                "stagedrop: interrupted; the build stays staged, its outcome will stand in {}",
-                record.uri()
-            );
-            Ok(interrupted.exit_code())
-        }
-    }
 }
 
 fn facts_of(
@@ -350,7 +287,7 @@ fn facts_of(
         tag: arguments.tag.clone(),
         commit: arguments.commit.clone(),
         build_num: arguments.build_num.clone(),
-        repository: arguments.repository.clone(),
+        repository: arguments.repository.as_ref().map(ToString::to_string),
         build_url: arguments.build_url.clone(),
         author: arguments.author.clone(),
     };
@@ -532,26 +469,11 @@ fn refused(
     Ok(outcome_code(false))
 }
 
-/// What programs are told.
-pub fn report(staged: &Staged, written: Option<&WrittenObject>, drop: Option<Value>) -> Value {
-    let status = drop.as_ref().map(|drop| drop["status"].clone());
-    json!({
-        "staged": {
-            "bucket": staged.bucket,
-            "key": staged.key,
-            "metadata": staged.metadata,
-            "etag": written.map(|written| written.etag.unquoted()),
-            "version_id": written.and_then(|written| written.version_id.as_ref()),
-        },
-        "status": status,
-        "drop": drop,
-    })
-}
-
 /// Packs and uploads; gives the size of what was written.
 async fn send(
     aws: &Aws,
     object: &NewObject,
+    may_be_staged: &str,
     content: Content,
     modified_seconds: i64,
     is_quiet: bool,
@@ -591,7 +513,13 @@ async fn send(
             Err(error) => Err(Trouble::from(format!("packing ended early: {error}"))),
         }
     };
-    let sent = upload::upload(&aws, object, parts, source, &counters.sent_bytes, interrupt).await;
+    let sending = Sending {
+        object,
+        part_bytes,
+        may_be_staged,
+        sent_bytes: &counters.sent_bytes,
+    };
+    let sent = upload::upload(&aws, &sending, parts, source, interrupt).await;
     progress.end();
     Ok((sent?, counters.sent_bytes.load(Ordering::Relaxed)))
 }
