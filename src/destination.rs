@@ -200,6 +200,8 @@ impl Destination {
                 if build.branch.is_none() && !variables.contains(&Variable::Tag) {
                     build.branch.clone_from(&build.tag);
                 }
+                // Before the key is read back, which would not tell which of its values is none.
+                judge(&captures_of(&build, &variables), &BTreeMap::new())?;
                 let stem = pattern.expand(&build).map_err(|error| match error {
                     ExpandError::Missing { variable } => DestinationError::Missing {
                         pattern: pattern.to_string(),
@@ -221,16 +223,39 @@ impl Destination {
             }
         };
         let metadata = metadata(build, &said, &mut left_out)?;
-        let (_, findings) = Build::read(&captures, &metadata);
-        if let Some(finding) = findings.into_iter().find(Finding::refuses) {
-            return Err(DestinationError::Refused(Box::new(finding)));
-        }
+        judge(&captures, &metadata)?;
         Ok(Staged {
             bucket: self.bucket.clone(),
             key,
             metadata,
             left_out,
         })
+    }
+}
+
+/// Whether the function takes what key and metadata say.
+fn judge(captures: &Captures, metadata: &BTreeMap<String, String>) -> Result<(), DestinationError> {
+    let (_, findings) = Build::read(captures, metadata);
+    match findings.into_iter().find(Finding::refuses) {
+        Some(finding) => Err(DestinationError::Refused(Box::new(finding))),
+        None => Ok(()),
+    }
+}
+
+/// What a key of these variables says of the build.
+fn captures_of(build: &Build, variables: &[Variable]) -> Captures {
+    let said = |variable, value: &Option<String>| {
+        let value = value.clone();
+        value.filter(|_| variables.contains(&variable))
+    };
+    Captures {
+        project: said(Variable::Project, &build.project),
+        branch: said(Variable::Branch, &build.branch),
+        tag: said(Variable::Tag, &build.tag),
+        full_commit: said(Variable::Commit, &build.commit),
+        short_commit: said(Variable::ShortCommit, &build.commit),
+        build_num: said(Variable::BuildNum, &build.build_num),
+        repository: said(Variable::Repository, &build.repository),
     }
 }
 

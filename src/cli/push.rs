@@ -30,6 +30,7 @@ use stagedrop::packing::EARLIEST_SECONDS;
 use stagedrop::revision::NewObject;
 use stagedrop::settings::ApplicationRoot;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use self::folder::Folder;
 use self::pack::{Abandoned, PackTrouble};
@@ -206,6 +207,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let started = Instant::now();
+    let content_type = content_type(&content);
+    // What is asked before the upload is asked while the first parts are packed.
+    let packing = UnderWay::begin(content, modified_seconds(checkout.committed_at));
     let aws = Aws::from_environment().await;
     let region = region_of(&aws)?;
     let records = records_of(arguments.records.as_ref(), Some(&staged.bucket))?;
@@ -219,31 +224,27 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         bucket: staged.bucket.clone(),
         key: staged.key.clone(),
         metadata: staged.metadata.clone(),
-        content_type: content_type(&content),
+        content_type,
         is_revision: false,
         replace: true,
     };
-    let mut interrupt = Interrupt::new()?;
-    let modified_seconds = modified_seconds(checkout.committed_at);
-    let started = Instant::now();
     let may_be_staged = format!(
         "it may be staged; its outcome would stand in {}",
         record_uri(&records, &staged.key)?
     );
-    let sent = send(
-        &aws,
-        &object,
-        &may_be_staged,
-        content,
-        modified_seconds,
-        !is_text,
-        &mut interrupt,
-    )
-    .await?;
+    let mut interrupt = Interrupt::new()?;
+    let sent = packing
+        .send(&aws, &object, &may_be_staged, !is_text, &mut interrupt)
+        .await?;
     let (written, bytes) = match sent {
         (Outcome::Written(written), bytes) => (written, bytes),
-        (Outcome::Interrupted(interrupted), _) => {
+        (Outcome::Interrupted(interrupted, None), _) => {
             anstream::eprintln!("stagedrop: interrupted; nothing is staged and no part is left");
+            return Ok(interrupted.exit_code());
+        }
+        (Outcome::Interrupted(interrupted, Some(left)), _) => {
+            anstream::eprintln!("stagedrop: interrupted; nothing is staged");
+            left.print();
             return Ok(interrupted.exit_code());
         }
         (Outcome::InterruptedUnsure(interrupted), _) => {
@@ -469,57 +470,80 @@ fn refused(
     Ok(outcome_code(false))
 }
 
-/// Packs and uploads; gives the size of what was written.
-async fn send(
-    aws: &Aws,
-    object: &NewObject,
-    may_be_staged: &str,
-    content: Content,
-    modified_seconds: i64,
-    is_quiet: bool,
-    interrupt: &mut Interrupt,
-) -> Result<(Outcome, u64), Trouble> {
-    let raw_bytes = match &content {
-        Content::Folder(folder) => folder.bytes,
-        Content::Archive { bytes, .. } => *bytes,
-    };
-    // Names and headers come on top; packed content is seldom longer than it was.
-    let headers = match &content {
-        Content::Folder(folder) => folder.members.len() as u64 * 512,
-        Content::Archive { .. } => 0,
-    };
-    let part_bytes = PART_BYTES_MIN.max(raw_bytes.saturating_add(headers).div_ceil(PARTS_MAX));
-    let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
-    let counters = Arc::new(Counters::default());
-    let (give, parts) = mpsc::channel::<Bytes>(PARTS_AHEAD);
-    let progress = Progress::start(Arc::clone(&counters), raw_bytes, is_quiet);
-    let counted = Arc::clone(&counters);
-    let source = tokio::task::spawn_blocking(move || {
-        let take = |part: Bytes| give.blocking_send(part).map_err(|_| Abandoned);
-        match &content {
-            Content::Folder(folder) => {
-                pack::pack(folder, modified_seconds, part_bytes, &counted.packing, take).map(|_| ())
+/// Packing that is under way, in a thread of its own.
+struct UnderWay {
+    raw_bytes: u64,
+    part_bytes: usize,
+    counters: Arc<Counters>,
+    parts: mpsc::Receiver<Bytes>,
+    source: JoinHandle<Result<(), PackTrouble>>,
+}
+
+impl UnderWay {
+    /// Packs, or reads, as far ahead as parts may wait.
+    fn begin(content: Content, modified_seconds: i64) -> Self {
+        let raw_bytes = match &content {
+            Content::Folder(folder) => folder.bytes,
+            Content::Archive { bytes, .. } => *bytes,
+        };
+        // Names and headers come on top; packed content is seldom longer than it was.
+        let headers = match &content {
+            Content::Folder(folder) => folder.members.len() as u64 * 512,
+            Content::Archive { .. } => 0,
+        };
+        let part_bytes = PART_BYTES_MIN.max(raw_bytes.saturating_add(headers).div_ceil(PARTS_MAX));
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
+        let counters = Arc::new(Counters::default());
+        let (give, parts) = mpsc::channel::<Bytes>(PARTS_AHEAD);
+        let counted = Arc::clone(&counters);
+        let source = tokio::task::spawn_blocking(move || {
+            let take = |part: Bytes| give.blocking_send(part).map_err(|_| Abandoned);
+            match &content {
+                Content::Folder(folder) => {
+                    pack::pack(folder, modified_seconds, part_bytes, &counted.packing, take)
+                        .map(|_| ())
+                }
+                Content::Archive { path, .. } => {
+                    pack::read_parts(path, part_bytes, &counted.packing, take)
+                }
             }
-            Content::Archive { path, .. } => {
-                pack::read_parts(path, part_bytes, &counted.packing, take)
+        });
+        Self {
+            raw_bytes,
+            part_bytes,
+            counters,
+            parts,
+            source,
+        }
+    }
+
+    /// Uploads what is packed; gives the size of what was written.
+    async fn send(
+        self,
+        aws: &Aws,
+        object: &NewObject,
+        may_be_staged: &str,
+        is_quiet: bool,
+        interrupt: &mut Interrupt,
+    ) -> Result<(Outcome, u64), Trouble> {
+        let progress = Progress::start(Arc::clone(&self.counters), self.raw_bytes, is_quiet);
+        let ended_early = |why: String| Trouble::from(format!("packing ended early{why}"));
+        let source = async {
+            match self.source.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(PackTrouble::Trouble(trouble))) => Err(trouble),
+                Ok(Err(PackTrouble::Abandoned)) => Err(ended_early(String::new())),
+                Err(error) => Err(ended_early(format!(": {error}"))),
             }
-        }
-    });
-    let source = async {
-        match source.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(PackTrouble::Trouble(trouble))) => Err(trouble),
-            Ok(Err(PackTrouble::Abandoned)) => Err(Trouble::from("packing ended early".to_owned())),
-            Err(error) => Err(Trouble::from(format!("packing ended early: {error}"))),
-        }
-    };
-    let sending = Sending {
-        object,
-        part_bytes,
-        may_be_staged,
-        sent_bytes: &counters.sent_bytes,
-    };
-    let sent = upload::upload(&aws, &sending, parts, source, interrupt).await;
-    progress.end();
-    Ok((sent?, counters.sent_bytes.load(Ordering::Relaxed)))
+        };
+        let sending = Sending {
+            object,
+            part_bytes: self.part_bytes,
+            may_be_staged,
+            sent_bytes: &self.counters.sent_bytes,
+        };
+        let sent = upload::upload(&aws, &sending, self.parts, source, interrupt).await;
+        progress.end();
+        Ok((sent?, self.counters.sent_bytes.load(Ordering::Relaxed)))
+    }
 }

@@ -578,14 +578,17 @@ async fn an_archive_is_staged_as_it_is_and_deployed() {
         .with(&world.aws.environment());
         let said = call.piped().await;
         assert_eq!(said.code, 0, "{}", said.text);
-        if name == "app.tar.gz" {
-            assert_transcript("push-archive.piped", &told(&said));
-        }
         let extension = name.strip_prefix("app").unwrap();
         let key = staged_key(build_num).replace(".zip", extension);
         let staged = world.aws.store().get(ARTIFACTS, &key).unwrap();
         let local = std::fs::read(folder.path().join(name)).unwrap();
         assert!(staged.to_vec() == local, "{name}");
+        if name == "app.tar.gz" {
+            // Its size depends on the times of its files.
+            let size = format!("{} bytes", local.len());
+            let told = told(&said).replace(&size, "N bytes");
+            assert_transcript("push-archive.piped", &told);
+        }
         assert_eq!(world.drop_record(&key)["status"], "succeeded");
     }
 }

@@ -25,8 +25,8 @@ const ABORT_AGAIN_AFTER: Duration = Duration::from_millis(400);
 pub enum Outcome {
     /// It is there.
     Written(WrittenObject),
-    /// It was interrupted, and nothing of it is left.
-    Interrupted(Interrupted),
+    /// It was interrupted and is not written; what could not be tidied up.
+    Interrupted(Interrupted, Option<Trouble>),
     /// It was interrupted while S3 had all of it: it may have been written.
     InterruptedUnsure(Interrupted),
 }
@@ -60,7 +60,7 @@ pub async fn upload<S: ObjectStore + MultipartUploads>(
     let unsure = |error: ServiceError| unsure(error, may_be_staged);
     let first = tokio::select! {
         first = parts.recv() => first.unwrap_or_default(),
-        interrupted = interrupt.heard() => return Ok(Outcome::Interrupted(interrupted)),
+        interrupted = interrupt.heard() => return Ok(Outcome::Interrupted(interrupted, None)),
     };
     if first.len() < part_bytes {
         source.await?;
@@ -79,10 +79,7 @@ pub async fn upload<S: ObjectStore + MultipartUploads>(
     let sent = tokio::select! {
         sent = sending => sent,
         interrupted = interrupt.heard() => {
-            if let Some(left) = abort(store, &upload).await {
-                left.print();
-            }
-            return Ok(Outcome::Interrupted(interrupted));
+            return Ok(Outcome::Interrupted(interrupted, abort(store, &upload).await));
         }
     };
     drop(parts);
