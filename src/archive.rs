@@ -4,6 +4,7 @@
 //! readers under `archive/` are sans-io: they say which range of the object they want and are fed its
 //! bytes. Knows nothing of application roots, AppSpecs or S3.
 
+pub(crate) mod deflate;
 pub mod gzip;
 pub(crate) mod inflate;
 pub mod tar;

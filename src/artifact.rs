@@ -520,7 +520,8 @@ pub async fn check_bundle<R: ContentReader>(
     let path = contents.appspec.archive_name.as_str();
     let mut unreadable = None;
     let bytes = match appspec_at {
-        Found::File(entry) => match reader.contents(&[entry], bytes_max).await {
+        // One byte more tells what is too long from what just fits.
+        Found::File(entry) => match reader.contents(&[entry], bytes_max.saturating_add(1)).await {
             Ok(mut found) => found.remove(&entry),
             Err(
                 error

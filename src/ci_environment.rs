@@ -1,7 +1,7 @@
 //! What a CI's own environment says of the build that runs in it.
 //!
 //! Owns the variable names of nine CIs and one rule above all of them: a pull request's build is a build of
-//! branch `pull/<number>`, never of the branch that it comes from (a fork may call it `master`) and never of
+//! branch `pull/<number>` (`pull/<branch>` where no number is told), never of the branch that it comes from (a fork may call it `master`) and never of
 //! the one that it goes to (Travis names that one). Refuses to know the process: the look-up is handed in.
 
 /// The CIs that are told by their environment.
@@ -159,7 +159,14 @@ fn git_reference(reference: &str) -> (Option<String>, Option<String>) {
 
 /// <https://docs.github.com/actions/reference/workflows-and-actions/variables>
 fn github_actions(get: Get<'_>) -> BuildFacts {
-    let (branch, tag) = get("GITHUB_REF").map_or((None, None), |text| git_reference(&text));
+    let (branch, tag) = match (get("GITHUB_HEAD_REF"), get("GITHUB_REF")) {
+        // `pull_request_target` runs on the branch that the request goes to and names no number; the code that
+        // it has checked out may be a fork's.
+        (Some(head), Some(text)) if !text.starts_with("refs/pull/") => {
+            (Some(format!("pull/{head}")), None)
+        }
+        (_, text) => text.map_or((None, None), |text| git_reference(&text)),
+    };
     let build_url = (|| {
         Some(format!(
             "{}/{}/actions/runs/{}",
@@ -430,6 +437,17 @@ mod tests {
                 "GITHUB_ACTIONS=true GITHUB_REF=refs/tags/v1.2 GITHUB_SHA=SHA GITHUB_RUN_NUMBER=48",
                 Ci::GitHubActions,
                 ["-", "v1.2", "SHA", "48", "-", "-", "-"],
+            ),
+            (
+                // `pull_request_target`: the reference is the branch that a fork wants to go to.
+                "GITHUB_ACTIONS=true GITHUB_EVENT_NAME=pull_request_target GITHUB_REF=refs/heads/master GITHUB_HEAD_REF=master GITHUB_BASE_REF=master GITHUB_SHA=SHA GITHUB_RUN_NUMBER=49",
+                Ci::GitHubActions,
+                ["pull/master", "-", "SHA", "49", "-", "-", "-"],
+            ),
+            (
+                "GITHUB_ACTIONS=true GITHUB_REF=refs/pull/12/merge GITHUB_HEAD_REF=master GITHUB_SHA=SHA GITHUB_RUN_NUMBER=50",
+                Ci::GitHubActions,
+                ["pull/12", "-", "SHA", "50", "-", "-", "-"],
             ),
             (
                 "GITLAB_CI=true CI_COMMIT_BRANCH=master CI_COMMIT_SHA=SHA CI_PIPELINE_IID=7 CI_PROJECT_PATH=g/sub/shop CI_PIPELINE_URL=https://gitlab.com/p/7 GITLAB_USER_LOGIN=bob",

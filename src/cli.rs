@@ -27,7 +27,9 @@ mod world;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use stagedrop::aws::Aws;
 use stagedrop::configuration;
+use stagedrop::deployment::Region;
 use stagedrop::object::{BucketName, S3Prefix};
 
 use self::voice::Trouble;
@@ -60,7 +62,6 @@ enum Command {
     Local(local::Arguments),
     /// The bundle check, offline: would the CodeDeploy agent take this artifact?
     Check(check::Arguments),
-    /// The least IAM policies for some settings files.
     Policy(policy::Arguments),
     Push(push::Arguments),
     Explain(explain::Arguments),
@@ -113,7 +114,7 @@ pub fn run() -> ExitCode {
             #[cfg(feature = "local")]
             Command::Local(arguments) => local::run(arguments).await.map_err(Trouble::from),
             Command::Check(arguments) => check::run(arguments).await,
-            Command::Policy(arguments) => policy::run(arguments).await.map_err(Trouble::from),
+            Command::Policy(arguments) => policy::run(&arguments),
             Command::Push(arguments) => push::run(arguments).await,
             Command::Explain(arguments) => explain::run(arguments).await,
             Command::Lint(arguments) => lint::run(arguments).await,
@@ -150,6 +151,16 @@ fn outcome_code(is_good: bool) -> ExitCode {
     } else {
         ExitCode::from(OUTCOME_BAD)
     }
+}
+
+/// The region that AWS is asked in.
+fn region_of(aws: &Aws) -> Result<Region, Trouble> {
+    aws.region().ok_or_else(|| {
+        Trouble::new(
+            "no region is set",
+            "set AWS_REGION to the region of the bucket",
+        )
+    })
 }
 
 /// Where the records are: as told, else as the functions are told, else beside what is staged.

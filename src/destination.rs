@@ -8,14 +8,17 @@ use std::str::FromStr;
 
 use crate::ci_environment::BuildFacts;
 use crate::deployment::RepositoryName;
+use crate::finding::Finding;
 use crate::key_pattern::{
-    Build, EXTENSIONS, ExpandError, PatternError, StagingPattern, VALUE_BYTES_MAX, Variable,
-    metadata_value,
+    Build, Captures, EXTENSIONS, ExpandError, PatternError, StagingPattern, VALUE_BYTES_MAX,
+    Variable, metadata_value,
 };
 use crate::object::{BucketName, InvalidName, ObjectKey, S3Prefix};
 
 /// What follows a destination that is a folder: the default of the stack's `StagingKeyPattern`.
 pub const DEFAULT_PATTERN: &str = "{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}";
+/// The same behind the default of the stack's `StagingPrefix`: how staged keys are read where nobody says.
+pub const DEFAULT_STAGING_PATTERN: &str = "staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}";
 /// Bytes of user metadata that S3 takes in all, names included.
 const METADATA_BYTES_MAX: usize = 2_048;
 
@@ -44,6 +47,8 @@ pub struct Staged {
     pub key: ObjectKey,
     /// User metadata: what the key does not say.
     pub metadata: BTreeMap<String, String>,
+    /// What is known of the build and was left out, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Why nothing can be staged.
@@ -68,20 +73,15 @@ pub enum DestinationError {
     /// The function would read another build out of the key.
     #[error("{0}")]
     Unreadable(ExpandError),
-    /// What the function would refuse.
-    #[error("{name} {value:?} has control characters, expected none")]
-    Control {
-        /// Metadata's name.
+    /// The function would refuse the build: in its own words.
+    #[error("{}", .0.message)]
+    Refused(Box<Finding>),
+    /// More metadata than S3 takes.
+    #[error("metadata has {bytes} bytes with {name}, S3 takes at most {METADATA_BYTES_MAX} in all")]
+    MetadataFull {
+        /// The metadata's name that has no room.
         name: &'static str,
-        /// Its value.
-        value: String,
-    },
-    /// Too long for the function or for S3.
-    #[error("{name} has {bytes} bytes, at most {VALUE_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Metadata's name.
-        name: &'static str,
-        /// Length of its value.
+        /// Bytes of all names and values up to it.
         bytes: usize,
     },
 }
@@ -103,10 +103,28 @@ impl DestinationError {
                 Variable::Repository => "say it with --repository owner/name".to_owned(),
             },
             Self::Unreadable(error) => error.cure(),
-            Self::Control { name, .. } => format!("leave them out of the {name}"),
-            Self::TooLong { name, .. } => format!("shorten the {name}"),
+            Self::Refused(finding) => match flag_of(&finding.code) {
+                Some(flag) => format!("say a valid one with {flag}"),
+                None => finding.cure.clone(),
+            },
+            Self::MetadataFull { name, .. } => {
+                format!("shorten it, or let the staged key say the {name}")
+            }
         }
     }
+}
+
+/// The option that says what a finding of [`Build::read`] is about.
+fn flag_of(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "build-project-invalid" => "--project",
+        "build-branch-invalid" => "--branch",
+        "build-tag-invalid" => "--tag",
+        "build-commit-invalid" => "--commit",
+        "build-num-invalid" => "--build-num",
+        "build-repository-invalid" => "--repository",
+        _ => return None,
+    })
 }
 
 impl FromStr for Destination {
@@ -144,7 +162,7 @@ impl FromStr for Destination {
 
 impl Destination {
     /// The object of this build. `extension` begins with a dot; `project` is `{PROJECT}`, the last part of
-    /// the repository's path where it is not given.
+    /// the repository's path where it is not given; with `is_redeployment` it may land over a newer build.
     ///
     /// # Errors
     /// What the key needs and nobody says, or what S3 or the function would not take.
@@ -153,30 +171,37 @@ impl Destination {
         facts: &BuildFacts,
         project: Option<&str>,
         extension: &str,
+        is_redeployment: bool,
     ) -> Result<Staged, DestinationError> {
         let project = project.or_else(|| facts.repository.as_deref()?.rsplit('/').next());
+        let mut left_out = Vec::new();
         let mut build = Build {
             project: project.map(str::to_owned),
             branch: facts.branch.clone(),
             tag: facts.tag.clone(),
             commit: facts.commit.clone(),
             build_num: facts.build_num.clone(),
-            // A path of more parts (GitLab's subgroups) is none that settings could name.
-            repository: facts
-                .repository
-                .clone()
-                .filter(|path| path.parse::<RepositoryName>().is_ok()),
+            repository: facts.repository.clone(),
             build_url: facts.build_url.clone(),
             author: facts.author.clone(),
-            redeploy: false,
+            redeploy: is_redeployment,
         };
-        let (key, said) = match &self.place {
-            Place::Key(key) => (key.clone(), Vec::new()),
+        if let Some(path) = &build.repository
+            && path.parse::<RepositoryName>().is_err()
+        {
+            // GitLab's subgroups: a path of more parts is none that settings could name.
+            left_out.push(format!("repository {path}, which is not owner/name"));
+            build.repository = None;
+        }
+        let (key, captures, said) = match &self.place {
+            Place::Key(key) => (key.clone(), Captures::default(), Vec::new()),
             Place::Pattern(pattern) => {
                 let variables: Vec<Variable> = pattern.variables().collect();
                 if build.branch.is_none() && !variables.contains(&Variable::Tag) {
                     build.branch.clone_from(&build.tag);
                 }
+                // Before the key is read back, which would not tell which of its values is none.
+                judge(&captures_of(&build, &variables), &BTreeMap::new())?;
                 let stem = pattern.expand(&build).map_err(|error| match error {
                     ExpandError::Missing { variable } => DestinationError::Missing {
                         pattern: pattern.to_string(),
@@ -188,61 +213,104 @@ impl Destination {
                     .as_str()
                     .to_ascii_lowercase()
                     .ends_with(&extension.to_ascii_lowercase());
-                let key = if spelled_out {
+                let key: ObjectKey = if spelled_out {
                     stem
                 } else {
                     format!("{stem}{extension}").parse()?
                 };
-                (key, variables)
+                let captures = pattern.read(key.as_str()).unwrap_or_default();
+                (key, captures, variables)
             }
         };
-        let is_said = |variable| said.contains(&variable);
-        let branch = build
-            .branch
-            .filter(|branch| Some(branch) != build.tag.as_ref());
-        let values = [
-            ("branch", branch.filter(|_| !is_said(Variable::Branch))),
-            ("tag", build.tag.filter(|_| !is_said(Variable::Tag))),
-            (
-                "commit",
-                build.commit.filter(|_| !is_said(Variable::Commit)),
-            ),
-            (
-                "build-num",
-                build.build_num.filter(|_| !is_said(Variable::BuildNum)),
-            ),
-            (
-                "repository",
-                build.repository.filter(|_| !is_said(Variable::Repository)),
-            ),
-            ("author", build.author.as_deref().map(readable)),
-            ("build-url", build.build_url.as_deref().map(readable)),
-        ];
-        let mut metadata = BTreeMap::new();
-        let mut left = METADATA_BYTES_MAX;
-        for (name, value) in values {
-            let Some(value) = value else { continue };
-            if value.chars().any(char::is_control) {
-                return Err(DestinationError::Control { name, value });
-            }
-            if value.len() > VALUE_BYTES_MAX {
-                let bytes = value.len();
-                return Err(DestinationError::TooLong { name, bytes });
-            }
-            let value = metadata_value(&value).into_owned();
-            let bytes = name.len() + value.len();
-            match left.checked_sub(bytes) {
-                Some(rest) => left = rest,
-                None => return Err(DestinationError::TooLong { name, bytes }),
-            }
-            metadata.insert(name.to_owned(), value);
-        }
+        let metadata = metadata(build, &said, &mut left_out)?;
+        judge(&captures, &metadata)?;
         Ok(Staged {
             bucket: self.bucket.clone(),
             key,
             metadata,
+            left_out,
         })
     }
+}
+
+/// Whether the function takes what key and metadata say.
+fn judge(captures: &Captures, metadata: &BTreeMap<String, String>) -> Result<(), DestinationError> {
+    let (_, findings) = Build::read(captures, metadata);
+    match findings.into_iter().find(Finding::refuses) {
+        Some(finding) => Err(DestinationError::Refused(Box::new(finding))),
+        None => Ok(()),
+    }
+}
+
+/// What a key of these variables says of the build.
+fn captures_of(build: &Build, variables: &[Variable]) -> Captures {
+    let said = |variable, value: &Option<String>| {
+        let value = value.clone();
+        value.filter(|_| variables.contains(&variable))
+    };
+    Captures {
+        project: said(Variable::Project, &build.project),
+        branch: said(Variable::Branch, &build.branch),
+        tag: said(Variable::Tag, &build.tag),
+        full_commit: said(Variable::Commit, &build.commit),
+        short_commit: said(Variable::ShortCommit, &build.commit),
+        build_num: said(Variable::BuildNum, &build.build_num),
+        repository: said(Variable::Repository, &build.repository),
+    }
+}
+
+/// What the key, which says `said`, leaves to the metadata. What people read and nothing is decided by goes last,
+/// and stays out where S3 has no room for it.
+fn metadata(
+    build: Build,
+    said: &[Variable],
+    left_out: &mut Vec<String>,
+) -> Result<BTreeMap<String, String>, DestinationError> {
+    let is_said = |variable| said.contains(&variable);
+    let branch = build
+        .branch
+        .filter(|branch| Some(branch) != build.tag.as_ref());
+    let decisive = [
+        ("branch", branch.filter(|_| !is_said(Variable::Branch))),
+        ("tag", build.tag.filter(|_| !is_said(Variable::Tag))),
+        (
+            "commit",
+            build.commit.filter(|_| !is_said(Variable::Commit)),
+        ),
+        (
+            "build-num",
+            build.build_num.filter(|_| !is_said(Variable::BuildNum)),
+        ),
+        (
+            "repository",
+            build.repository.filter(|_| !is_said(Variable::Repository)),
+        ),
+        ("redeploy", build.redeploy.then(|| "true".to_owned())),
+    ];
+    let readable = [
+        ("author", build.author.as_deref().map(readable)),
+        ("build-url", build.build_url.as_deref().map(readable)),
+    ];
+    let mut metadata = BTreeMap::new();
+    let mut bytes = 0;
+    let values = decisive.map(|value| (value, true)).into_iter();
+    for ((name, value), is_decisive) in values.chain(readable.map(|value| (value, false))) {
+        let Some(value) = value else { continue };
+        let value = metadata_value(&value).into_owned();
+        let with_it = bytes + name.len() + value.len();
+        if with_it <= METADATA_BYTES_MAX {
+            bytes = with_it;
+            metadata.insert(name.to_owned(), value);
+        } else if is_decisive {
+            return Err(DestinationError::MetadataFull {
+                name,
+                bytes: with_it,
+            });
+        } else {
+            left_out.push(format!("{name}, for which the metadata has no room"));
+        }
+    }
+    Ok(metadata)
 }
 
 /// What people read and nothing is decided by: cut to what the metadata has room for.
@@ -274,7 +342,7 @@ mod tests {
     }
 
     fn stage(to: &str, facts: &BuildFacts) -> Result<Staged, DestinationError> {
-        to.parse::<Destination>()?.stage(facts, None, ".zip")
+        to.parse::<Destination>()?.stage(facts, None, ".zip", false)
     }
 
     #[test]
@@ -385,11 +453,99 @@ mod tests {
         let error = stage("s3://artifacts/s/{BUILD_NUM}", &tagged).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "tag \"v1\\u{7}\" has control characters, expected none"
+            "metadata x-amz-meta-tag `v1\\u{7}` is not valid: expected no control characters"
         );
+        assert_eq!(error.cure(), "say a valid one with --tag");
+        // What the key says is read as well.
+        let with_commit = BuildFacts {
+            commit: Some("v1".to_owned()),
+            ..facts()
+        };
+        let error = stage("s3://artifacts/s/{BUILD_NUM}/{COMMIT}", &with_commit).unwrap_err();
+        assert_eq!(error.cure(), "say a valid one with --commit", "{error}");
+        let error = stage("s3://artifacts/s/app.zip", &with_commit).unwrap_err();
+        assert_eq!(error.cure(), "say a valid one with --commit", "{error}");
+        let with_branch = BuildFacts {
+            branch: Some("a\u{7f}b".to_owned()),
+            ..facts()
+        };
+        let error = stage("s3://artifacts/s/{BRANCH}/{BUILD_NUM}", &with_branch).unwrap_err();
+        assert_eq!(error.cure(), "say a valid one with --branch", "{error}");
         assert!(matches!(
             stage("artifacts/staging", &facts()),
             Err(DestinationError::NotS3(_))
         ));
+    }
+
+    #[test]
+    fn ok_what_people_read_is_left_out_where_the_metadata_is_full() {
+        let long = BuildFacts {
+            branch: Some("b".repeat(VALUE_BYTES_MAX)),
+            tag: Some("t".repeat(VALUE_BYTES_MAX)),
+            build_num: Some("7".repeat(VALUE_BYTES_MAX)),
+            author: Some("a".repeat(VALUE_BYTES_MAX)),
+            build_url: Some("u".repeat(100)),
+            ..facts()
+        };
+        let to: Destination = "s3://artifacts/s/app.zip".parse().unwrap();
+        let staged = to.stage(&long, None, ".zip", true).unwrap();
+        let names: Vec<&str> = staged.metadata.keys().map(String::as_str).collect();
+        let expected = [
+            "branch",
+            "build-num",
+            "build-url",
+            "commit",
+            "redeploy",
+            "repository",
+            "tag",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(
+            staged.left_out,
+            ["author, for which the metadata has no room"]
+        );
+        let bytes = staged
+            .metadata
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        assert!(bytes.sum::<usize>() <= METADATA_BYTES_MAX);
+    }
+
+    #[test]
+    fn err_more_than_the_metadata_holds() {
+        // Encoded, each of these characters has six bytes.
+        let long = BuildFacts {
+            branch: Some("ü".repeat(200)),
+            tag: Some("ö".repeat(200)),
+            ..facts()
+        };
+        let error = stage("s3://artifacts/s/app.zip", &long).unwrap_err();
+        let DestinationError::MetadataFull { name, bytes } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(*name, "tag");
+        assert_eq!(
+            error.to_string(),
+            format!("metadata has {bytes} bytes with tag, S3 takes at most 2048 in all")
+        );
+        assert_eq!(
+            error.cure(),
+            "shorten it, or let the staged key say the tag"
+        );
+    }
+
+    #[test]
+    fn ok_a_repository_that_settings_cannot_name_is_told() {
+        let deep = BuildFacts {
+            repository: Some("acme/web/shop".to_owned()),
+            ..facts()
+        };
+        let staged = stage("s3://artifacts/staging", &deep).unwrap();
+        assert!(staged.key.as_str().starts_with("staging/shop/"));
+        assert_eq!(staged.metadata.get("repository"), None);
+        assert_eq!(
+            staged.left_out,
+            ["repository acme/web/shop, which is not owner/name"]
+        );
     }
 }

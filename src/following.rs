@@ -109,7 +109,7 @@ impl Follower {
     }
 }
 
-/// A finding as a check prints it.
+/// A finding as every command prints it.
 pub fn finding_lines(finding: &Finding) -> Vec<Line> {
     let (tone, word) = match finding.severity {
         Severity::Refuse => (Tone::Bad, "refused"),

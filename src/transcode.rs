@@ -47,7 +47,6 @@ mod tests;
 mod writer;
 mod zip_source;
 mod zip_target;
-mod zip_time;
 
 pub use assembler::{Assembler, Output, Piece};
 use order::Order;

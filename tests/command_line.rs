@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod help;
 mod lint;
+mod policy;
 mod push;
 mod records;
 pub(crate) mod running;

@@ -11,12 +11,14 @@
 //! where their bytes come by. Knows nothing of roots, names to keep, or S3.
 
 mod content;
+mod dos_time;
 mod end;
 mod error;
 mod extra;
 mod header;
 mod index;
 mod reader;
+mod write;
 
 pub use content::{Checked, EntryReader};
 pub use end::TAIL_BYTES;
@@ -31,6 +33,10 @@ pub use header::{
 };
 pub use index::ZipIndex;
 pub use reader::{Step, ZipReader};
+pub use write::WriteError;
+pub(crate) use write::{
+    MemberName, StoredContent, write_descriptor, write_directory_header, write_local_header,
+};
 
 #[cfg(test)]
 pub(crate) mod testing;

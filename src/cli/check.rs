@@ -8,11 +8,12 @@ use serde_json::json;
 use stagedrop::artifact::ArtifactError;
 use stagedrop::bundle_check::Options;
 use stagedrop::contents::{Choice, choose_contents};
-use stagedrop::finding::{Finding, Severity};
+use stagedrop::finding::Finding;
+use stagedrop::following;
 use stagedrop::settings::ApplicationRoot;
 
 use super::local_file::LocalFile;
-use super::voice::{BAD, GOOD, Trouble, WARN, outln, print_json};
+use super::voice::{BAD, GOOD, Trouble, outln, print_json, say};
 use super::{Output, outcome_code};
 
 /// Judges an artifact as the CodeDeploy agent will; exit status 1 where it would be refused.
@@ -66,24 +67,8 @@ async fn judge(arguments: &Arguments) -> Result<Vec<Finding>, Trouble> {
 }
 
 fn print(artifact: &Path, findings: &[Finding], refused: bool) {
-    for finding in findings {
-        let (style, word) = match finding.severity {
-            Severity::Refuse => (BAD, "refused"),
-            Severity::Warn => (WARN, "warning"),
-        };
-        let place = match (&finding.path, finding.line, finding.column) {
-            (Some(path), Some(line), Some(column)) => format!("{path}:{line}:{column}: "),
-            (Some(path), Some(line), None) => format!("{path}:{line}: "),
-            (Some(path), _, _) => format!("{path}: "),
-            (None, _, _) => String::new(),
-        };
-        outln!(
-            "{style}{word}{style:#} {place}{} [{}]",
-            finding.message,
-            finding.code
-        );
-        outln!("        {}", finding.cure);
-    }
+    let lines = findings.iter().flat_map(following::finding_lines);
+    lines.for_each(|line| say(&line));
     let path = artifact.display();
     if refused {
         outln!("{BAD}{path} would not be deployed{BAD:#}");

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use stagedrop::aws::Aws;
 use stagedrop::configuration;
 use stagedrop::deployment::Region;
+use stagedrop::destination::DEFAULT_STAGING_PATTERN;
 use stagedrop::explain::{ExplainError, Explanation, Question, explain, report};
 use stagedrop::key_pattern::{Build, StagingPattern};
 use stagedrop::object::{BucketName, ObjectKey, SourceObject};
@@ -20,8 +21,6 @@ use super::local_file::LocalFile;
 use super::voice::{BAD, GOOD, Trouble, WARN, outln, print_json};
 use super::{Output, outcome_code};
 
-/// The stack's default: its staging prefix and pattern.
-const STAGING_KEY_PATTERN: &str = "staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}";
 /// Settings that are read at most: more than the functions read.
 const SETTINGS_BYTES_MAX: u64 = 1 << 20;
 /// Names that are shown of what is kept and of what is left out.
@@ -194,7 +193,7 @@ fn pattern(arguments: &Arguments) -> Result<StagingPattern, Trouble> {
     let text = told
         .as_deref()
         .filter(|text| !text.is_empty())
-        .unwrap_or(STAGING_KEY_PATTERN);
+        .unwrap_or(DEFAULT_STAGING_PATTERN);
     text.parse()
         .map_err(|error: stagedrop::key_pattern::PatternError| {
             Trouble::new(error.to_string(), error.cure())

@@ -1,18 +1,22 @@
 //! A drop's record, read until it ends, on behalf of whoever staged the drop.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use stagedrop::aws::Aws;
-use stagedrop::following::{Follower, Line};
+use stagedrop::destination::Staged;
+use stagedrop::following::{self, Follower, Line, Tone};
 use stagedrop::object::{ETag, ObjectKey, S3Prefix, VersionId};
-use stagedrop::records::drop::{Drop, DropId};
+use stagedrop::records::drop::{Drop, DropId, DropStatus};
 use stagedrop::records::{DOCUMENT_BYTES_MAX, DocumentStore, drop_name};
 use stagedrop::revision::WrittenObject;
 use stagedrop::service_error::{Kind, ServiceError};
 use tokio::time::Instant;
 
 use super::interrupt::{Interrupt, Interrupted};
-use super::voice::Trouble;
+use super::voice::{Trouble, print_json, say};
+use super::{Output, outcome_code};
 
 /// The first pause between two looks; it grows by half each time.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -20,9 +24,11 @@ const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How following ended.
-pub enum Followed {
+enum Followed {
     /// The drop has ended.
     Ended(Box<Drop>),
+    /// The key was staged anew, and its record tells of that drop; what was seen last of ours.
+    Replaced(Box<Drop>),
     /// Time is up; what was seen last and what kept us from seeing more.
     TimedOut(Option<Box<Drop>>, Option<ServiceError>),
     /// A signal was heard.
@@ -38,6 +44,16 @@ pub struct DropRecord<'a> {
     before: Option<DropId>,
 }
 
+fn record_key(records: &S3Prefix, staged_key: &ObjectKey) -> Result<ObjectKey, Trouble> {
+    Ok(records.key(&drop_name(staged_key.as_str()))?)
+}
+
+/// Where the record of a staged key lies.
+pub fn record_uri(records: &S3Prefix, staged_key: &ObjectKey) -> Result<String, Trouble> {
+    let key = record_key(records, staged_key)?;
+    Ok(format!("s3://{}/{key}", records.bucket))
+}
+
 impl<'a> DropRecord<'a> {
     /// Looks at the record before anything is staged, so that an older drop of the key is known.
     pub async fn before_staging(
@@ -48,7 +64,7 @@ impl<'a> DropRecord<'a> {
         let mut record = Self {
             aws,
             records,
-            key: records.key(&drop_name(staged_key.as_str()))?,
+            key: record_key(records, staged_key)?,
             before: None,
         };
         match record.look().await {
@@ -61,8 +77,7 @@ impl<'a> DropRecord<'a> {
         Ok(record)
     }
 
-    /// Where it lies.
-    pub fn uri(&self) -> String {
+    fn uri(&self) -> String {
         format!("s3://{}/{}", self.records.bucket, self.key)
     }
 
@@ -85,7 +100,7 @@ impl<'a> DropRecord<'a> {
     }
 
     /// Follows the drop of what was written to its end; `tell` gets each change once.
-    pub async fn follow(
+    async fn follow(
         &self,
         written: &WrittenObject,
         timeout: Duration,
@@ -95,7 +110,7 @@ impl<'a> DropRecord<'a> {
         let deadline = Instant::now() + timeout;
         let mut follower = Follower::default();
         let mut pause = PAUSE_MIN;
-        let mut last = None;
+        let mut last: Option<Box<Drop>> = None;
         loop {
             let unseen = match self.look().await {
                 Ok(Some(drop)) if self.is_ours(&drop, written) => {
@@ -110,7 +125,13 @@ impl<'a> DropRecord<'a> {
                     last = Some(Box::new(drop));
                     None
                 }
-                Ok(_) => None,
+                Ok(Some(drop)) => match &last {
+                    Some(ours) if drop.drop_id != ours.drop_id => {
+                        return Ok(Followed::Replaced(ours.clone()));
+                    }
+                    _ => None,
+                },
+                Ok(None) => None,
                 Err(Missing::NotTold(error))
                     if matches!(
                         error.kind,
@@ -154,4 +175,117 @@ fn is_of(etag: &ETag, version_id: Option<&VersionId>, written: &WrittenObject) -
 enum Missing {
     NotTold(ServiceError),
     Unreadable(Trouble),
+}
+
+/// Follows a staged object's record and tells how it ended; where it is not to be followed, that it is staged.
+pub async fn conclude(
+    record: Option<&DropRecord<'_>>,
+    staged: &Staged,
+    written: &WrittenObject,
+    timeout: Duration,
+    output: Output,
+    interrupt: &mut Interrupt,
+) -> Result<ExitCode, Trouble> {
+    let is_text = output == Output::Text;
+    let Some(record) = record else {
+        if !is_text {
+            print_json(&report(staged, Some(written), None))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let started = Instant::now();
+    let followed = record
+        .follow(written, timeout, interrupt, |line| {
+            if is_text {
+                say(line);
+            }
+        })
+        .await?;
+    match followed {
+        Followed::Ended(drop) => {
+            if is_text {
+                let seconds = started.elapsed().as_secs();
+                say(&Line {
+                    tone: following::tone_of(drop.status),
+                    word: drop.status.as_str().to_owned(),
+                    text: format!("after {seconds} s"),
+                });
+            } else {
+                let drop_json = serde_json::to_value(&drop).map_err(|error| error.to_string())?;
+                print_json(&report(staged, Some(written), Some(drop_json)))?;
+            }
+            Ok(outcome_code(following::is_good(drop.status)))
+        }
+        Followed::Replaced(last) => {
+            let status = DropStatus::Superseded;
+            if is_text {
+                say(&Line {
+                    tone: following::tone_of(status),
+                    word: status.as_str().to_owned(),
+                    text: format!(
+                        "{} was staged anew, and {} tells of that",
+                        staged.key,
+                        record.uri()
+                    ),
+                });
+            } else {
+                let drop_json = serde_json::to_value(&last).map_err(|error| error.to_string())?;
+                let mut report = report(staged, Some(written), Some(drop_json));
+                if let Some(fields) = report.as_object_mut() {
+                    fields.insert("status".to_owned(), json!(status));
+                }
+                print_json(&report)?;
+            }
+            Ok(outcome_code(following::is_good(status)))
+        }
+        Followed::TimedOut(last, unseen) => {
+            let seconds = timeout.as_secs();
+            let state = match (&last, &unseen) {
+                (Some(drop), _) => format!("it is {}", drop.status.as_str()),
+                (None, Some(error)) => format!("its record cannot be read: {error}"),
+                (None, None) => format!("there is no record of it at {}", record.uri()),
+            };
+            if is_text {
+                say(&Line {
+                    tone: Tone::Bad,
+                    word: "timeout".to_owned(),
+                    text: format!("not ended after {seconds} s: {state}"),
+                });
+            } else {
+                let drop_json = last
+                    .map(serde_json::to_value)
+                    .transpose()
+                    .map_err(|error| error.to_string())?;
+                let mut report = report(staged, Some(written), drop_json);
+                if let Some(fields) = report.as_object_mut() {
+                    fields.insert("timed_out".to_owned(), Value::Bool(true));
+                }
+                print_json(&report)?;
+            }
+            Ok(outcome_code(false))
+        }
+        Followed::Interrupted(interrupted) => {
+            anstream::eprintln!(
+                "stagedrop: interrupted; the build stays staged, its outcome will stand in {}",
+                record.uri()
+            );
+            Ok(interrupted.exit_code())
+        }
+    }
+}
+
+/// What programs are told.
+pub fn report(staged: &Staged, written: Option<&WrittenObject>, drop: Option<Value>) -> Value {
+    let status = drop.as_ref().map(|drop| drop["status"].clone());
+    json!({
+        "staged": {
+            "bucket": staged.bucket,
+            "key": staged.key,
+            "metadata": staged.metadata,
+            "etag": written.map(|written| written.etag.unquoted()),
+            "version_id": written.and_then(|written| written.version_id.as_ref()),
+        },
+        "status": status,
+        "drop": drop,
+    })
 }

@@ -10,7 +10,7 @@ use stagedrop::finding::{Finding, Severity};
 use stagedrop::settings::{self, Document, SettingsKind};
 
 use super::explain::read_file;
-use super::voice::{BAD, DIM, GOOD, TITLE, Trouble, WARN, outln, print_json};
+use super::voice::{BAD, DIM, GOOD, TITLE, Trouble, WARN, count, outln, print_json};
 use super::{Output, outcome_code};
 
 /// Says every mistake in settings files and `circle.yml`, with its place and what was meant.
@@ -163,10 +163,6 @@ fn print(file: &Read) {
         .filter(|finding| finding.refuses())
         .count();
     let warnings = file.findings.len() - errors;
-    let count = |number: usize, noun: &str| match number {
-        1 => format!("1 {noun}"),
-        number => format!("{number} {noun}s"),
-    };
     if file.findings.is_empty() {
         outln!("{}: {GOOD}good{GOOD:#}", file.path);
     } else {

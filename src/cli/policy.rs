@@ -5,20 +5,21 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 use stagedrop::deployment::Region;
-use stagedrop::key_pattern::StagingPattern;
+use stagedrop::destination::DEFAULT_STAGING_PATTERN;
+use stagedrop::finding::Finding;
+use stagedrop::key_pattern::{PatternError, StagingPattern};
 use stagedrop::object::{BucketName, S3Prefix};
 use stagedrop::policy::{KmsKeyArn, NAMES, Place, Project, narrow};
 use stagedrop::settings::{SettingsKind, read};
 
-use super::OUTCOME_BAD;
-
-/// Bytes of a settings file; a longer one is no settings file.
-const FILE_BYTES_MAX: u64 = 256 << 10;
+use super::explain::read_file;
+use super::voice::{TITLE, Trouble, outln, print_json};
+use super::{Output, outcome_code};
 
 /// Prints the least IAM policies for settings files: of uploader, functions, CI reader and instances.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Example: stagedrop policy --settings my-app.yml --bucket my-artifacts --region us-east-1 --account 123456789012 --only uploader"
+    before_help = "Example: stagedrop policy --settings my-app.yml --bucket my-artifacts --region us-east-1 --account 123456789012 --only uploader"
 )]
 pub struct Arguments {
     /// A project's settings file, named as in the bucket (`my-app.yml`); all that the stack serves.
@@ -28,11 +29,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BUCKET", default_value = "my-artifacts")]
     bucket: BucketName,
     /// How staged keys are built.
-    #[arg(
-        long,
-        value_name = "PATTERN",
-        default_value = "staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}"
-    )]
+    #[arg(long, value_name = "PATTERN", default_value = DEFAULT_STAGING_PATTERN)]
     staging_key_pattern: String,
     /// Where the settings are; `settings/` of the bucket where not given.
     #[arg(long, value_name = "S3 URI")]
@@ -55,15 +52,9 @@ pub struct Arguments {
     /// Prints this policy alone, as the AWS CLI takes it.
     #[arg(long, value_name = "POLICY", value_parser = NAMES)]
     only: Option<String>,
-    /// How it is printed: policies are JSON.
+    /// How they are printed: as one JSON object, or each below its name.
     #[arg(long, value_enum, default_value_t = Output::Json)]
     output: Output,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Output {
-    /// JSON.
-    Json,
 }
 
 fn account(text: &str) -> Result<String, String> {
@@ -74,8 +65,7 @@ fn account(text: &str) -> Result<String, String> {
 }
 
 /// Prints the policies; what is to be known of them goes to standard error.
-pub async fn run(arguments: Arguments) -> Result<ExitCode, String> {
-    let Output::Json = arguments.output;
+pub fn run(arguments: &Arguments) -> Result<ExitCode, Trouble> {
     let mut projects = Vec::new();
     let mut is_readable = true;
     for path in &arguments.settings {
@@ -90,73 +80,75 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, String> {
         }
     }
     if !is_readable {
-        return Ok(ExitCode::from(OUTCOME_BAD));
+        return Ok(outcome_code(false));
     }
     let of_bucket = |folder: &str| {
         format!("s3://{}/{folder}/", arguments.bucket)
             .parse::<S3Prefix>()
-            .map_err(|error| error.to_string())
+            .map_err(Trouble::from)
     };
     let pattern: StagingPattern = arguments
         .staging_key_pattern
         .parse()
-        .map_err(|error| format!("staging key pattern: {error}"))?;
+        .map_err(|error: PatternError| Trouble::new(error.to_string(), error.cure()))?;
     let place = Place {
         staging_key_pattern: pattern,
-        settings: match arguments.settings_at {
-            Some(settings) => settings,
+        settings: match &arguments.settings_at {
+            Some(settings) => settings.clone(),
             None => of_bucket("settings")?,
         },
-        records: match arguments.records_at {
-            Some(records) => records,
+        records: match &arguments.records_at {
+            Some(records) => records.clone(),
             None => of_bucket("records")?,
         },
-        staging_bucket: arguments.bucket,
-        region: arguments.region,
-        account: arguments.account,
-        stack: arguments.stack,
-        kms_key: arguments.kms_key,
+        staging_bucket: arguments.bucket.clone(),
+        region: arguments.region.clone(),
+        account: arguments.account.clone(),
+        stack: arguments.stack.clone(),
+        kms_key: arguments.kms_key.clone(),
     };
-    let policies = narrow(&projects, &place).map_err(|error| error.to_string())?;
+    let policies = narrow(&projects, &place).map_err(|error| Trouble::from(error.to_string()))?;
     for note in &policies.notes {
         anstream::eprintln!("note: {note}");
     }
-    let printed = match &arguments.only {
-        Some(only) => policies
-            .documents
-            .into_iter()
-            .find(|(name, _)| name == only)
-            .map(|(_, document)| document)
-            .unwrap_or_default(),
-        None => Value::Object(
-            policies
-                .documents
+    let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| only == name);
+    let documents: Vec<(&str, Value)> = policies
+        .documents
+        .into_iter()
+        .filter(|(name, _)| wanted(name))
+        .collect();
+    match (arguments.output, documents.as_slice()) {
+        // As the AWS CLI takes it.
+        (_, [(_, only)]) => print_json(only)?,
+        (Output::Json, _) => {
+            let all = documents
                 .into_iter()
-                .map(|(name, document)| (name.to_owned(), document))
-                .collect::<Map<_, _>>(),
-        ),
-    };
-    let text = serde_json::to_string_pretty(&printed).map_err(|error| error.to_string())?;
-    anstream::println!("{text}");
+                .map(|(name, document)| (name.to_owned(), document));
+            print_json(&Value::Object(all.collect::<Map<_, _>>()))?;
+        }
+        (Output::Text, _) => {
+            for (name, document) in &documents {
+                outln!("{TITLE}{name}{TITLE:#}");
+                print_json(document)?;
+            }
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads a settings file; its mistakes are findings.
-fn project(path: &Path) -> Result<Result<Project, Vec<stagedrop::finding::Finding>>, String> {
-    let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("{shown} cannot be read: {error}");
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!(
-            "{shown} has {size} bytes, a settings file has at most {FILE_BYTES_MAX}"
-        ));
-    }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+fn project(path: &Path) -> Result<Result<Project, Vec<Finding>>, Trouble> {
+    let bytes = read_file(path)?;
     let name = path
         .file_stem()
         .and_then(|name| name.to_str())
-        .ok_or_else(|| format!("{shown} has no name that a project could have"))?
+        .ok_or_else(|| {
+            Trouble::new(
+                format!("{} has no name that a project could have", path.display()),
+                "call it as in the bucket: my-app.yml",
+            )
+        })?
         .to_owned();
-    Ok(read(&shown.to_string(), &bytes, SettingsKind::Project)
-        .map(|document| Project { name, document }))
+    let shown = path.display().to_string();
+    Ok(read(&shown, &bytes, SettingsKind::Project).map(|document| Project { name, document }))
 }

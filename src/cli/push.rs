@@ -16,34 +16,38 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde_json::json;
 use stagedrop::archive::ArchiveFormat;
 use stagedrop::aws::Aws;
 use stagedrop::ci_environment::{self, BuildFacts};
+use stagedrop::deployment::RepositoryName;
 use stagedrop::destination::{Destination, Staged};
 use stagedrop::finding::Finding;
 use stagedrop::following::{self, Line, Tone};
 use stagedrop::key_pattern::EXTENSIONS;
 use stagedrop::object::S3Prefix;
-use stagedrop::packing::MemberTime;
-use stagedrop::revision::{NewObject, WrittenObject};
+use stagedrop::packing::EARLIEST_SECONDS;
+use stagedrop::revision::NewObject;
 use stagedrop::settings::ApplicationRoot;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use self::folder::Folder;
 use self::pack::{Abandoned, PackTrouble};
 use self::progress::{Counters, Progress};
-use self::upload::Outcome;
-use super::follow::{DropRecord, Followed};
+use self::upload::{Outcome, Sending};
+use super::follow::{DropRecord, conclude, record_uri, report};
 use super::git;
 use super::interrupt::Interrupt;
 use super::voice::{GOOD, Trouble, count, megabytes, print_json, say, tell};
-use super::{Output, outcome_code, records_of};
+use super::{Output, outcome_code, records_of, region_of};
 
 /// Least bytes of a part.
 const PART_BYTES_MIN: u64 = 8 << 20;
 /// Parts that an upload may need, with room below S3's 10,000.
 const PARTS_MAX: u64 = 9_000;
+/// The longest that a record is followed: a year, which every clock can add.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Parts that are packed ahead of those in flight.
 const PARTS_AHEAD: usize = 2;
 
@@ -80,7 +84,7 @@ pub struct Arguments {
     build_num: Option<String>,
     /// The repository.
     #[arg(long, value_name = "OWNER/NAME")]
-    repository: Option<String>,
+    repository: Option<RepositoryName>,
     /// Where the build can be looked at.
     #[arg(long, value_name = "URL")]
     build_url: Option<String>,
@@ -122,13 +126,11 @@ pub struct Arguments {
     output: Output,
 }
 
-/// `90s`, `30m`, `1h 30m`; a number alone is seconds.
+/// `90s`, `30m`, `1h 30m`; a number alone is seconds. What is longer than [`TIMEOUT_MAX`] is that.
 pub fn read_timeout(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let read = text.parse::<SignedDuration>().ok();
-    read.and_then(|read| Duration::try_from(read).ok())
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    let read = seconds.or_else(|| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok());
+    read.map(|read| read.min(TIMEOUT_MAX))
         .ok_or_else(|| "write it as 90s, 30m or 1h".to_owned())
 }
 
@@ -150,19 +152,22 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
     let ci = ci_environment::read(|name| std::env::var(name).ok());
     let facts = facts_of(&arguments, ci.as_ref().map(|(_, facts)| facts), &checkout);
     let content = open(&arguments)?;
-    let mut staged = destination.stage(
+    let staged = destination.stage(
         &facts,
         arguments.project.as_deref(),
         &extension(&arguments.path, &content),
+        arguments.redeploy,
     )?;
-    if arguments.redeploy {
-        staged
-            .metadata
-            .insert("redeploy".to_owned(), "true".to_owned());
-    }
     if is_text {
         let from = ci.map_or(String::new(), |(ci, _)| format!(" ({})", ci.name()));
         tell("build", &format!("{}{from}", describe(&facts)));
+        for what in &staged.left_out {
+            say(&Line {
+                tone: Tone::Warn,
+                word: "left out".to_owned(),
+                text: what.clone(),
+            });
+        }
     }
     if !arguments.no_check {
         let checked = match &content {
@@ -202,13 +207,12 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let started = Instant::now();
+    let content_type = content_type(&content);
+    // What is asked before the upload is asked while the first parts are packed.
+    let packing = UnderWay::begin(content, modified_seconds(checkout.committed_at));
     let aws = Aws::from_environment().await;
-    let region = aws.region().ok_or_else(|| {
-        Trouble::new(
-            "no region is set",
-            "set AWS_REGION to the region of the bucket",
-        )
-    })?;
+    let region = region_of(&aws)?;
     let records = records_of(arguments.records.as_ref(), Some(&staged.bucket))?;
     let record = if arguments.no_wait && !arguments.wait {
         None
@@ -220,18 +224,35 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         bucket: staged.bucket.clone(),
         key: staged.key.clone(),
         metadata: staged.metadata.clone(),
-        content_type: content_type(&content),
+        content_type,
         is_revision: false,
         replace: true,
     };
+    let may_be_staged = format!(
+        "it may be staged; its outcome would stand in {}",
+        record_uri(&records, &staged.key)?
+    );
     let mut interrupt = Interrupt::new()?;
-    let time = member_time(checkout.committed_at);
-    let started = Instant::now();
-    let sent = send(&aws, &object, content, time, !is_text, &mut interrupt).await?;
+    let sent = packing
+        .send(&aws, &object, &may_be_staged, !is_text, &mut interrupt)
+        .await?;
     let (written, bytes) = match sent {
         (Outcome::Written(written), bytes) => (written, bytes),
-        (Outcome::Interrupted(interrupted), _) => {
+        (Outcome::Interrupted(interrupted, None), _) => {
             anstream::eprintln!("stagedrop: interrupted; nothing is staged and no part is left");
+            return Ok(interrupted.exit_code());
+        }
+        (Outcome::Interrupted(interrupted, Some(left)), _) => {
+            anstream::eprintln!("stagedrop: interrupted; nothing is staged");
+            left.print();
+            return Ok(interrupted.exit_code());
+        }
+        (Outcome::InterruptedUnsure(interrupted), _) => {
+            anstream::eprintln!(
+                "stagedrop: interrupted while s3://{}/{} was being written: {may_be_staged}",
+                staged.bucket,
+                staged.key
+            );
             return Ok(interrupted.exit_code());
         }
     };
@@ -246,14 +267,8 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
             ),
         );
     }
-    let Some(record) = record else {
-        if !is_text {
-            print_json(&report(&staged, Some(&written), None))?;
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    await_outcome(
-        &record,
+    conclude(
+        record.as_ref(),
         &staged,
         &written,
         arguments.timeout,
@@ -261,75 +276,6 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         &mut interrupt,
     )
     .await
-}
-
-/// Follows a staged object's record and tells how it ended.
-pub async fn await_outcome(
-    record: &DropRecord<'_>,
-    staged: &Staged,
-    written: &WrittenObject,
-    timeout: Duration,
-    output: Output,
-    interrupt: &mut Interrupt,
-) -> Result<ExitCode, Trouble> {
-    let is_text = output == Output::Text;
-    let started = Instant::now();
-    let followed = record
-        .follow(written, timeout, interrupt, |line| {
-            if is_text {
-                say(line);
-            }
-        })
-        .await?;
-    match followed {
-        Followed::Ended(drop) => {
-            if is_text {
-                let seconds = started.elapsed().as_secs();
-                say(&Line {
-                    tone: following::tone_of(drop.status),
-                    word: drop.status.as_str().to_owned(),
-                    text: format!("after {seconds} s"),
-                });
-            } else {
-                let drop_json = serde_json::to_value(&drop).map_err(|error| error.to_string())?;
-                print_json(&report(staged, Some(written), Some(drop_json)))?;
-            }
-            Ok(outcome_code(following::is_good(drop.status)))
-        }
-        Followed::TimedOut(last, unseen) => {
-            let seconds = timeout.as_secs();
-            let state = match (&last, &unseen) {
-                (Some(drop), _) => format!("it is {}", drop.status.as_str()),
-                (None, Some(error)) => format!("its record cannot be read: {error}"),
-                (None, None) => format!("there is no record of it at {}", record.uri()),
-            };
-            if is_text {
-                say(&Line {
-                    tone: Tone::Bad,
-                    word: "timeout".to_owned(),
-                    text: format!("not ended after {seconds} s: {state}"),
-                });
-            } else {
-                let drop_json = last
-                    .map(serde_json::to_value)
-                    .transpose()
-                    .map_err(|error| error.to_string())?;
-                let mut report = report(staged, Some(written), drop_json);
-                if let Some(fields) = report.as_object_mut() {
-                    fields.insert("timed_out".to_owned(), Value::Bool(true));
-                }
-                print_json(&report)?;
-            }
-            Ok(outcome_code(false))
-        }
-        Followed::Interrupted(interrupted) => {
-            anstream::eprintln!(
-                "stagedrop: interrupted; the build stays staged, its outcome will stand in {}",
-                record.uri()
-            );
-            Ok(interrupted.exit_code())
-        }
-    }
 }
 
 fn facts_of(
@@ -342,7 +288,7 @@ fn facts_of(
         tag: arguments.tag.clone(),
         commit: arguments.commit.clone(),
         build_num: arguments.build_num.clone(),
-        repository: arguments.repository.clone(),
+        repository: arguments.repository.as_ref().map(ToString::to_string),
         build_url: arguments.build_url.clone(),
         author: arguments.author.clone(),
     };
@@ -431,12 +377,11 @@ fn content_type(content: &Content) -> &'static str {
 }
 
 /// The time of all members: that of the build where it is known, so that the same commit gives the same bytes.
-fn member_time(committed_at: Option<i64>) -> MemberTime {
+fn modified_seconds(committed_at: Option<i64>) -> i64 {
     let told = std::env::var("SOURCE_DATE_EPOCH")
         .ok()
         .and_then(|text| text.trim().parse().ok());
-    told.or(committed_at)
-        .map_or(MemberTime::EARLIEST, MemberTime::of)
+    told.or(committed_at).unwrap_or(EARLIEST_SECONDS)
 }
 
 fn describe(facts: &BuildFacts) -> String {
@@ -525,66 +470,80 @@ fn refused(
     Ok(outcome_code(false))
 }
 
-/// What programs are told.
-pub fn report(staged: &Staged, written: Option<&WrittenObject>, drop: Option<Value>) -> Value {
-    let status = drop.as_ref().map(|drop| drop["status"].clone());
-    json!({
-        "staged": {
-            "bucket": staged.bucket,
-            "key": staged.key,
-            "metadata": staged.metadata,
-            "etag": written.map(|written| written.etag.unquoted()),
-            "version_id": written.and_then(|written| written.version_id.as_ref()),
-        },
-        "status": status,
-        "drop": drop,
-    })
+/// Packing that is under way, in a thread of its own.
+struct UnderWay {
+    raw_bytes: u64,
+    part_bytes: usize,
+    counters: Arc<Counters>,
+    parts: mpsc::Receiver<Bytes>,
+    source: JoinHandle<Result<(), PackTrouble>>,
 }
 
-/// Packs and uploads; gives the size of what was written.
-async fn send(
-    aws: &Aws,
-    object: &NewObject,
-    content: Content,
-    time: MemberTime,
-    is_quiet: bool,
-    interrupt: &mut Interrupt,
-) -> Result<(Outcome, u64), Trouble> {
-    let raw_bytes = match &content {
-        Content::Folder(folder) => folder.bytes,
-        Content::Archive { bytes, .. } => *bytes,
-    };
-    // Names and headers come on top; packed content is seldom longer than it was.
-    let headers = match &content {
-        Content::Folder(folder) => folder.members.len() as u64 * 512,
-        Content::Archive { .. } => 0,
-    };
-    let part_bytes = PART_BYTES_MIN.max(raw_bytes.saturating_add(headers).div_ceil(PARTS_MAX));
-    let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
-    let counters = Arc::new(Counters::default());
-    let (give, parts) = mpsc::channel::<Bytes>(PARTS_AHEAD);
-    let progress = Progress::start(Arc::clone(&counters), raw_bytes, is_quiet);
-    let counted = Arc::clone(&counters);
-    let source = tokio::task::spawn_blocking(move || {
-        let take = |part: Bytes| give.blocking_send(part).map_err(|_| Abandoned);
-        match &content {
-            Content::Folder(folder) => {
-                pack::pack(folder, time, part_bytes, &counted.packing, take).map(|_| ())
+impl UnderWay {
+    /// Packs, or reads, as far ahead as parts may wait.
+    fn begin(content: Content, modified_seconds: i64) -> Self {
+        let raw_bytes = match &content {
+            Content::Folder(folder) => folder.bytes,
+            Content::Archive { bytes, .. } => *bytes,
+        };
+        // Names and headers come on top; packed content is seldom longer than it was.
+        let headers = match &content {
+            Content::Folder(folder) => folder.members.len() as u64 * 512,
+            Content::Archive { .. } => 0,
+        };
+        let part_bytes = PART_BYTES_MIN.max(raw_bytes.saturating_add(headers).div_ceil(PARTS_MAX));
+        let part_bytes = usize::try_from(part_bytes).unwrap_or(usize::MAX);
+        let counters = Arc::new(Counters::default());
+        let (give, parts) = mpsc::channel::<Bytes>(PARTS_AHEAD);
+        let counted = Arc::clone(&counters);
+        let source = tokio::task::spawn_blocking(move || {
+            let take = |part: Bytes| give.blocking_send(part).map_err(|_| Abandoned);
+            match &content {
+                Content::Folder(folder) => {
+                    pack::pack(folder, modified_seconds, part_bytes, &counted.packing, take)
+                        .map(|_| ())
+                }
+                Content::Archive { path, .. } => {
+                    pack::read_parts(path, part_bytes, &counted.packing, take)
+                }
             }
-            Content::Archive { path, .. } => {
-                pack::read_parts(path, part_bytes, &counted.packing, take)
+        });
+        Self {
+            raw_bytes,
+            part_bytes,
+            counters,
+            parts,
+            source,
+        }
+    }
+
+    /// Uploads what is packed; gives the size of what was written.
+    async fn send(
+        self,
+        aws: &Aws,
+        object: &NewObject,
+        may_be_staged: &str,
+        is_quiet: bool,
+        interrupt: &mut Interrupt,
+    ) -> Result<(Outcome, u64), Trouble> {
+        let progress = Progress::start(Arc::clone(&self.counters), self.raw_bytes, is_quiet);
+        let ended_early = |why: String| Trouble::from(format!("packing ended early{why}"));
+        let source = async {
+            match self.source.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(PackTrouble::Trouble(trouble))) => Err(trouble),
+                Ok(Err(PackTrouble::Abandoned)) => Err(ended_early(String::new())),
+                Err(error) => Err(ended_early(format!(": {error}"))),
             }
-        }
-    });
-    let source = async {
-        match source.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(PackTrouble::Trouble(trouble))) => Err(trouble),
-            Ok(Err(PackTrouble::Abandoned)) => Err(Trouble::from("packing ended early".to_owned())),
-            Err(error) => Err(Trouble::from(format!("packing ended early: {error}"))),
-        }
-    };
-    let sent = upload::upload(&aws, object, parts, source, &counters.sent_bytes, interrupt).await;
-    progress.end();
-    Ok((sent?, counters.sent_bytes.load(Ordering::Relaxed)))
+        };
+        let sending = Sending {
+            object,
+            part_bytes: self.part_bytes,
+            may_be_staged,
+            sent_bytes: &self.counters.sent_bytes,
+        };
+        let sent = upload::upload(&aws, &sending, self.parts, source, interrupt).await;
+        progress.end();
+        Ok((sent?, self.counters.sent_bytes.load(Ordering::Relaxed)))
+    }
 }

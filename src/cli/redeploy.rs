@@ -18,11 +18,11 @@ use stagedrop::records::group::{DropReference, EndStatus};
 use stagedrop::redeployment::{Wish, WishKey, stem};
 use stagedrop::revision::{NewObject, ObjectStore};
 
-use super::follow::DropRecord;
+use super::follow::{DropRecord, conclude};
 use super::interrupt::Interrupt;
-use super::push::{await_outcome, read_timeout, report};
-use super::voice::{Trouble, print_json, tell};
-use super::{Output, records_of};
+use super::push::read_timeout;
+use super::voice::{Trouble, tell};
+use super::{Output, records_of, region_of};
 
 /// Deploys the very bytes of an earlier deployment once more, to the same group or to another one that the
 /// settings name for that build.
@@ -89,12 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
     let is_text = arguments.output == Output::Text;
     let place = records_of(arguments.records.as_ref(), None)?;
     let aws = Aws::from_environment().await;
-    let region = aws.region().ok_or_else(|| {
-        Trouble::new(
-            "no region is set",
-            "set AWS_REGION to the region of the bucket",
-        )
-    })?;
+    let region = region_of(&aws)?;
     let records = Records::new(&aws, place.clone());
     let earlier = find(&records, &arguments).await?;
     let wish_key = WishKey {
@@ -103,9 +98,10 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         deployment_group: arguments.group.deployment_group.clone(),
     };
     let staged = Staged {
-        bucket: bucket_of(&records, &earlier.drop).await,
+        bucket: bucket_of(&records, &earlier.drop).await?,
         key: wish_key.key()?,
         metadata: BTreeMap::new(),
+        left_out: Vec::new(),
     };
     if is_text {
         tell(
@@ -118,7 +114,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         );
         tell("staging", &format!("s3://{}/{}", staged.bucket, staged.key));
     }
-    let record = DropRecord::before_staging(&aws, &place, &staged.key).await?;
+    let record = if arguments.no_wait {
+        None
+    } else {
+        Some(DropRecord::before_staging(&aws, &place, &staged.key).await?)
+    };
     let wish = Wish {
         deployment_id: earlier.deployment_id,
         wished_at: Timestamp::now().to_string(),
@@ -134,15 +134,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Trouble> {
         replace: true,
     };
     let written = (&aws).put(&object, Bytes::from(body)).await?;
-    if arguments.no_wait {
-        if !is_text {
-            print_json(&report(&staged, Some(&written), None))?;
-        }
-        return Ok(ExitCode::SUCCESS);
-    }
     let mut interrupt = Interrupt::new()?;
-    await_outcome(
-        &record,
+    conclude(
+        record.as_ref(),
         &staged,
         &written,
         arguments.timeout,
@@ -244,12 +238,12 @@ async fn find(records: &Records<&Aws>, arguments: &Arguments) -> Result<Earlier,
 }
 
 /// The bucket that the build was staged in; the records' own where that is not told.
-async fn bucket_of(records: &Records<&Aws>, drop: &DropReference) -> BucketName {
-    let told = records.drop(&drop.staged_key).await.ok().flatten();
-    told.map_or_else(
+async fn bucket_of(records: &Records<&Aws>, drop: &DropReference) -> Result<BucketName, Trouble> {
+    let told = records.drop(&drop.staged_key).await.map_err(unread)?;
+    Ok(told.map_or_else(
         || records.place().bucket.clone(),
         |drop| drop.artifact.object.bucket,
-    )
+    ))
 }
 
 fn unread(retry: Retry) -> Trouble {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use stagedrop::destination::DEFAULT_STAGING_PATTERN;
 use stagedrop::local::codedeploy::Platform;
 use stagedrop::local::runtime_api::{FunctionEvent, FunctionSpec};
 use stagedrop::local::s3::Attributes;
@@ -14,8 +15,6 @@ use stagedrop::local::{LocalAws, Options};
 pub const BUCKET: &str = "stagedrop";
 /// The bucket of revisions.
 pub const REVISIONS: &str = "stagedrop-revisions";
-/// How staged keys are read.
-pub const STAGING_KEY_PATTERN: &str = "staging/{PROJECT}/{BRANCH}/{BUILD_NUM}-{COMMIT}";
 
 /// Events of each function that may be handled at the same time.
 const CONCURRENCY: usize = 4;
@@ -65,7 +64,7 @@ impl World {
             spec.env = BTreeMap::from([
                 (
                     "STAGEDROP_STAGING_KEY_PATTERN".to_owned(),
-                    STAGING_KEY_PATTERN.to_owned(),
+                    DEFAULT_STAGING_PATTERN.to_owned(),
                 ),
                 (
                     "STAGEDROP_SETTINGS".to_owned(),

@@ -1,26 +1,12 @@
-//! Deflate (RFC 1951) of content of any length, chunk by chunk.
-//!
-//! Each chunk becomes deflate blocks that end on a byte boundary and depend on nothing but the chunk
-//! and the 32 KiB before it: chunks can be compressed apart from each other and joined. A chunk that does
-//! not compress is stored, inside the deflate stream, so what follows it is still tried.
-
-use flate2::{Compress, Compression, FlushCompress, Status};
-use libdeflater::{CompressionLvl, Compressor};
+//! Content of any length, cut into chunks that are deflated apart from each other.
 
 use super::TranscodeError;
+use crate::archive::deflate::{self, HISTORY_BYTES};
 
 /// Bytes of content compressed at once.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
-/// How far back deflate refers.
-const HISTORY_BYTES: usize = 32 << 10;
-/// Bytes of each of the two probes that tell whether a chunk compresses.
-const PROBE_BYTES: usize = 8 << 10;
-/// Bytes of the longest stored block.
-const STORED_BYTES_MAX: usize = 0xffff;
 /// The level that `zip` and `gzip` take unless told otherwise.
 const LEVEL: u32 = 6;
-/// The fastest level that compresses at all.
-const PROBE_LEVEL: i32 = 1;
 
 /// A piece of a deflate stream's content.
 #[derive(Debug)]
@@ -99,127 +85,40 @@ impl Chunker {
 }
 
 /// Compresses chunks.
-pub(super) struct ChunkCodec {
-    compress: Option<Compress>,
-    probe: Compressor,
-    probe_output: Box<[u8]>,
-}
+pub(super) struct ChunkCodec(deflate::ChunkCodec);
 
 impl Default for ChunkCodec {
     fn default() -> Self {
-        Self {
-            compress: None,
-            probe: Compressor::new(CompressionLvl::new(PROBE_LEVEL).unwrap_or_default()),
-            probe_output: vec![0; PROBE_BYTES - PROBE_BYTES / 50].into(),
-        }
+        Self(deflate::ChunkCodec::new(LEVEL))
     }
 }
 
 impl ChunkCodec {
     /// The chunk's part of the stream.
     pub fn deflate(&mut self, chunk: &Chunk) -> Result<Vec<u8>, TranscodeError> {
-        let content = chunk.content();
         let history = chunk.bytes.get(..chunk.history).unwrap_or_default();
-        let blocks = content.len().div_ceil(STORED_BYTES_MAX).max(1);
-        let stored_bytes = content.len() + 5 * blocks;
-        let mut out = Vec::new();
-        let compresses = compresses(self, content);
-        if compresses {
-            let compress = self
-                .compress
-                .get_or_insert_with(|| Compress::new(Compression::new(LEVEL), false));
-            compress_chunk(compress, history, content, chunk.is_last, &mut out)?;
-        }
-        if !compresses || out.len() > stored_bytes {
-            out.clear();
-            store_chunk(content, chunk.is_last, &mut out);
-        }
-        out.shrink_to_fit();
-        Ok(out)
+        self.0
+            .deflate(history, chunk.content(), chunk.is_last)
+            .map_err(|deflate::NotDeflated| TranscodeError::CompressionFailed)
     }
 }
 
-/// Whether one of two probes of `content`, at its start and in its middle, shrinks by a fiftieth.
+/// Whether content is worth compressing.
 pub(super) fn compresses(codec: &mut ChunkCodec, content: &[u8]) -> bool {
-    if content.len() < 4 * PROBE_BYTES {
-        return true;
-    }
-    let mut shrinks = |at: usize| {
-        let sample = content.get(at..at + PROBE_BYTES).unwrap_or_default();
-        codec
-            .probe
-            .deflate_compress(sample, &mut codec.probe_output)
-            .is_ok()
-    };
-    shrinks(0) || shrinks(content.len() / 2)
-}
-
-fn compress_chunk(
-    compress: &mut Compress,
-    history: &[u8],
-    chunk: &[u8],
-    last: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), TranscodeError> {
-    compress.reset();
-    if !history.is_empty() {
-        compress
-            .set_dictionary(history)
-            .map_err(|_| TranscodeError::CompressionFailed)?;
-    }
-    let flush = if last {
-        FlushCompress::Finish
-    } else {
-        FlushCompress::Sync
-    };
-    let mut rest = chunk;
-    out.reserve(chunk.len() / 2 + 1024);
-    loop {
-        let before = compress.total_in();
-        let status = compress
-            .compress_vec(rest, out, flush)
-            .map_err(|_| TranscodeError::CompressionFailed)?;
-        let used = usize::try_from(compress.total_in() - before).unwrap_or(usize::MAX);
-        rest = rest.get(used..).unwrap_or_default();
-        let has_room = out.len() < out.capacity();
-        if status == Status::StreamEnd || (!last && rest.is_empty() && has_room) {
-            return Ok(());
-        }
-        if has_room && used == 0 && status != Status::Ok {
-            return Err(TranscodeError::CompressionFailed);
-        }
-        out.reserve(chunk.len() / 4 + 1024);
-    }
-}
-
-fn store_chunk(chunk: &[u8], last: bool, out: &mut Vec<u8>) {
-    let mut pieces = chunk.chunks(STORED_BYTES_MAX).peekable();
-    if chunk.is_empty() {
-        store_block(&[], last, out);
-    }
-    while let Some(piece) = pieces.next() {
-        store_block(piece, last && pieces.peek().is_none(), out);
-    }
-}
-
-/// One stored block: final flag and type 00 in a byte, length, its complement, content.
-fn store_block(piece: &[u8], last: bool, out: &mut Vec<u8>) {
-    let length = u16::try_from(piece.len()).unwrap_or(u16::MAX);
-    out.push(u8::from(last));
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&(!length).to_le_bytes());
-    out.extend_from_slice(piece);
+    codec.0.compresses(content)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
 
+    use flate2::Compression;
     use flate2::read::DeflateDecoder;
     use flate2::write::DeflateEncoder;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::archive::deflate::STORED_BYTES_MAX;
 
     fn noise(length: usize) -> Vec<u8> {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;

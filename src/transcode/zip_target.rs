@@ -1,8 +1,9 @@
 //! A zip, written front to back.
 //!
-//! Owns local headers, data descriptors and the directory (APPNOTE 4.3). Content that is compressed as a
-//! whole has an exact header; larger content streams and has a data descriptor. Every larger content is deflated, with stored
-//! blocks where it does not compress, because readers that stream take no descriptor after stored content.
+//! Owns the order of headers, contents and directory (APPNOTE 4.3). Content that is compressed as a whole has
+//! an exact header; larger content streams and has a data descriptor. Every larger content is deflated, with
+//! stored blocks where it does not compress, because readers that stream take no descriptor after stored
+//! content.
 //!
 //! ```text
 //! [local header, name, extras][content][descriptor] ... [directory header, name, extras] ... [zip64 end][end]
@@ -12,42 +13,19 @@ use super::TranscodeError;
 use super::assembler::{Output, Whole};
 use super::kept::splice;
 use super::writer::Plan;
-use super::zip_time::dos_time;
-use crate::archive::EntryKind;
 use crate::archive::gzip::Run;
 use crate::archive::tar::WrittenEntry;
-use crate::archive::zip::{Declared, write_end};
+use crate::archive::zip::{
+    Declared, MemberName, StoredContent, WriteError, write_descriptor, write_directory_header,
+    write_end, write_local_header,
+};
 
-/// Content from this size on gets zip64 fields, well before its compressed size could need them.
-const ZIP64_BYTES_MIN: u64 = 0xf000_0000;
-/// What a 32-bit field holds where the value stands in a zip64 one.
-const ELSEWHERE_32: u32 = u32::MAX;
-
-const LOCAL_HEADER: u32 = 0x0403_4b50;
-const DESCRIPTOR: u32 = 0x0807_4b50;
-const DIRECTORY_HEADER: u32 = 0x0201_4b50;
-
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
-const HAS_DESCRIPTOR: u16 = 1 << 3;
-const NAME_IS_UTF_8: u16 = 1 << 11;
-const MADE_BY_UNIX: u16 = 3 << 8;
-
-const ZIP64_EXTRA: u16 = 0x0001;
-const TIMESTAMP_EXTRA: u16 = 0x5455;
-
-/// What the directory says of an entry beside its name, mode and times.
+/// A content and whose it is.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     /// Which of the kept entries gave its name.
     kept: u32,
-    crc32: u32,
-    offset: u64,
-    raw_bytes: u64,
-    stored_bytes: u64,
-    method: u16,
-    flags: u16,
-    zip64: bool,
+    content: StoredContent,
 }
 
 /// A content that streams behind its local header.
@@ -86,17 +64,15 @@ impl ZipTarget {
         let entry = plan.describe(kept, &[])?;
         let place = Place {
             kept,
-            crc32: content.crc32,
-            offset: self.position,
-            raw_bytes: content.raw_bytes,
-            stored_bytes: content.packed.len() as u64,
-            method: if content.is_deflated {
-                DEFLATED
-            } else {
-                STORED
+            content: StoredContent {
+                crc32: content.crc32,
+                offset: self.position,
+                raw_bytes: content.raw_bytes,
+                stored_bytes: content.packed.len() as u64,
+                is_deflated: content.is_deflated,
+                has_descriptor: false,
+                zip64: false,
             },
-            flags: flags(entry.name),
-            zip64: false,
         };
         self.packed = content.packed;
         self.packed_place = Some(place);
@@ -112,18 +88,11 @@ impl ZipTarget {
         out: &mut Output,
     ) -> Result<(), TranscodeError> {
         let entry = plan.describe(kept, &[])?;
-        let zip64 = entry.size >= ZIP64_BYTES_MIN;
-        let place = Place {
-            kept,
-            crc32: 0,
-            offset: self.position,
-            raw_bytes: 0,
-            stored_bytes: 0,
-            method: DEFLATED,
-            flags: flags(entry.name) | HAS_DESCRIPTOR,
-            zip64,
-        };
-        self.write(out, |out| write_local_header(&place, &entry, out))?;
+        let content = StoredContent::streaming(self.position, entry.size);
+        let place = Place { kept, content };
+        self.write(out, |out| {
+            write_local_header(out, &member(&entry), &content)
+        })?;
         self.packed = Vec::new();
         self.places.push(place);
         self.open = Some(Streaming {
@@ -165,8 +134,8 @@ impl ZipTarget {
     fn grow(&mut self, stored_bytes: u64, raw_bytes: u64) {
         self.position += stored_bytes;
         if let Some(place) = self.places.last_mut() {
-            place.stored_bytes += stored_bytes;
-            place.raw_bytes += raw_bytes;
+            place.content.stored_bytes += stored_bytes;
+            place.content.raw_bytes += raw_bytes;
         }
     }
 
@@ -175,28 +144,17 @@ impl ZipTarget {
         let (Some(open), Some(place)) = (self.open.take(), self.places.last_mut()) else {
             return Ok(());
         };
-        place.crc32 = crc32.unwrap_or_else(|| open.crc32.finalize());
-        let place = *place;
+        place.content.crc32 = crc32.unwrap_or_else(|| open.crc32.finalize());
+        let Place { kept, content } = *place;
         self.packed_place = open.retain.then_some(Place {
-            flags: place.flags & !HAS_DESCRIPTOR,
-            zip64: false,
-            ..place
+            kept,
+            content: StoredContent {
+                has_descriptor: false,
+                zip64: false,
+                ..content
+            },
         });
-        self.write(out, |out| {
-            put_32(out, DESCRIPTOR);
-            put_32(out, place.crc32);
-            for bytes in [place.stored_bytes, place.raw_bytes] {
-                if place.zip64 {
-                    put_64(out, bytes);
-                } else {
-                    put_32(
-                        out,
-                        u32::try_from(bytes).map_err(|_| TranscodeError::CompressionFailed)?,
-                    );
-                }
-            }
-            Ok(())
-        })
+        self.write(out, |out| write_descriptor(out, &content))
     }
 
     /// Writes the content of the entry before once more, under another name.
@@ -212,9 +170,10 @@ impl ZipTarget {
         let entry = plan.describe(kept, &[])?;
         let place = Place {
             kept,
-            offset: self.position,
-            flags: flags(entry.name),
-            ..place
+            content: StoredContent {
+                offset: self.position,
+                ..place.content
+            },
         };
         self.write_packed(place, &entry, out)
     }
@@ -227,7 +186,7 @@ impl ZipTarget {
     ) -> Result<(), TranscodeError> {
         let packed = std::mem::take(&mut self.packed);
         self.write(out, |out| {
-            write_local_header(&place, entry, out)?;
+            write_local_header(out, &member(entry), &place.content)?;
             out.extend_from_slice(&packed);
             Ok(())
         })?;
@@ -252,7 +211,9 @@ impl ZipTarget {
                 return Ok(false);
             }
             let entry = plan.describe(place.kept, &[])?;
-            self.write(out, |out| write_directory_header(&place, &entry, out))?;
+            self.write(out, |out| {
+                write_directory_header(out, &member(&entry), &place.content)
+            })?;
             self.listed += 1;
         }
         let directory_at = self.directory_offset;
@@ -271,7 +232,7 @@ impl ZipTarget {
     fn write(
         &mut self,
         out: &mut Output,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), TranscodeError>,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), WriteError>,
     ) -> Result<(), TranscodeError> {
         let out = out.bytes();
         let start = out.len();
@@ -281,147 +242,21 @@ impl ZipTarget {
     }
 }
 
-fn flags(name: &[u8]) -> u16 {
-    // The flag promises UTF-8; a name that is neither ASCII nor UTF-8 goes without it, as it came.
-    if name.is_ascii() || std::str::from_utf8(name).is_err() {
-        0
-    } else {
-        NAME_IS_UTF_8
+/// What a zip's headers say of an entry.
+fn member<'a>(entry: &WrittenEntry<'a>) -> MemberName<'a> {
+    MemberName {
+        name: entry.name,
+        kind: entry.kind,
+        mode: entry.mode,
+        modified_seconds: entry.modified_seconds,
     }
 }
 
-/// A directory's name ends with a slash in a zip.
-fn closing_slash(entry: &WrittenEntry<'_>) -> &'static [u8] {
-    match entry.kind {
-        EntryKind::Directory if !entry.name.ends_with(b"/") => b"/",
-        _ => b"",
-    }
-}
-
-fn name_length(entry: &WrittenEntry<'_>) -> Result<u16, TranscodeError> {
-    let length = entry.name.len() + closing_slash(entry).len();
-    u16::try_from(length).map_err(|_| TranscodeError::NameTooLong { length })
-}
-
-fn version_needed(place: &Place) -> u16 {
-    match (place.zip64, place.method) {
-        (true, _) => 45,
-        (false, DEFLATED) => 20,
-        (false, _) => 10,
-    }
-}
-
-/// The timestamp extra: which times it holds (modification only), and that one, where it fits.
-fn timestamp_extra(entry: &WrittenEntry<'_>) -> Vec<u8> {
-    let mut extra = Vec::new();
-    if let Ok(seconds) = i32::try_from(entry.modified_seconds) {
-        put_16(&mut extra, TIMESTAMP_EXTRA);
-        put_16(&mut extra, 5);
-        extra.push(1);
-        extra.extend_from_slice(&seconds.to_le_bytes());
-    }
-    extra
-}
-
-fn write_local_header(
-    place: &Place,
-    entry: &WrittenEntry<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), TranscodeError> {
-    let mut extra = timestamp_extra(entry);
-    let (mut stored, mut raw) = (place.stored_bytes as u32, place.raw_bytes as u32);
-    if place.zip64 {
-        (stored, raw) = (ELSEWHERE_32, ELSEWHERE_32);
-        put_16(&mut extra, ZIP64_EXTRA);
-        put_16(&mut extra, 16);
-        put_64(&mut extra, place.raw_bytes);
-        put_64(&mut extra, place.stored_bytes);
-    }
-    put_32(out, LOCAL_HEADER);
-    put_16(out, version_needed(place));
-    put_16(out, place.flags);
-    put_16(out, place.method);
-    put_32(out, dos_time(entry.modified_seconds));
-    put_32(out, place.crc32);
-    put_32(out, stored);
-    put_32(out, raw);
-    put_16(out, name_length(entry)?);
-    put_16(out, extra.len() as u16);
-    out.extend_from_slice(entry.name);
-    out.extend_from_slice(closing_slash(entry));
-    out.extend_from_slice(&extra);
-    Ok(())
-}
-
-fn write_directory_header(
-    place: &Place,
-    entry: &WrittenEntry<'_>,
-    out: &mut Vec<u8>,
-) -> Result<(), TranscodeError> {
-    let mut extra = timestamp_extra(entry);
-    let mut zip64 = Vec::new();
-    // Where the local header has both sizes in 64 bits, so has this one: the width of the data
-    // descriptor's fields follows from it.
-    let narrow = |bytes: u64, zip64: &mut Vec<u8>, wide: bool| match u32::try_from(bytes) {
-        Ok(bytes) if !wide && bytes != ELSEWHERE_32 => bytes,
-        _ => {
-            put_64(zip64, bytes);
-            ELSEWHERE_32
+impl From<WriteError> for TranscodeError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NameTooLong { bytes } => Self::NameTooLong { length: bytes },
+            WriteError::SizeOutOfField { .. } => Self::CompressionFailed,
         }
-    };
-    let raw = narrow(place.raw_bytes, &mut zip64, place.zip64);
-    let stored = narrow(place.stored_bytes, &mut zip64, place.zip64);
-    let offset = narrow(place.offset, &mut zip64, false);
-    if !zip64.is_empty() {
-        put_16(&mut extra, ZIP64_EXTRA);
-        put_16(&mut extra, zip64.len() as u16);
-        extra.extend_from_slice(&zip64);
     }
-    let version = if zip64.is_empty() {
-        version_needed(place)
-    } else {
-        45
-    };
-    let (file_type, dos_attributes) = match entry.kind {
-        EntryKind::Directory => (0o040000, 0x10),
-        EntryKind::Symlink => (0o120000, 0),
-        _ => (0o100000, 0),
-    };
-    let mode = if entry.kind == EntryKind::Symlink {
-        0o777
-    } else {
-        entry.mode & 0o7777
-    };
-    put_32(out, DIRECTORY_HEADER);
-    put_16(out, MADE_BY_UNIX | version.max(20));
-    put_16(out, version);
-    put_16(out, place.flags);
-    put_16(out, place.method);
-    put_32(out, dos_time(entry.modified_seconds));
-    put_32(out, place.crc32);
-    put_32(out, stored);
-    put_32(out, raw);
-    put_16(out, name_length(entry)?);
-    put_16(out, extra.len() as u16);
-    put_16(out, 0); // comment
-    put_16(out, 0); // disk
-    put_16(out, 0); // internal attributes
-    put_32(out, (file_type | mode) << 16 | dos_attributes);
-    put_32(out, offset);
-    out.extend_from_slice(entry.name);
-    out.extend_from_slice(closing_slash(entry));
-    out.extend_from_slice(&extra);
-    Ok(())
-}
-
-fn put_16(out: &mut Vec<u8>, number: u16) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_32(out: &mut Vec<u8>, number: u32) {
-    out.extend_from_slice(&number.to_le_bytes());
-}
-
-fn put_64(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(&number.to_le_bytes());
 }

@@ -5,10 +5,11 @@ use std::process::Command;
 
 use super::running::{Call, assert_transcript, with_colours};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "demo",
     "local",
     "check",
+    "policy",
     "push",
     "explain",
     "lint",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stagedrop::local::Options;
 use stagedrop::local::codedeploy::Status;
+use stagedrop::local::faults::{Fault, Match, Nth};
 
 use super::running::{
     Call, Said, assert_transcript, comparable, screen, with_colours, without_passing_states,
@@ -303,6 +304,15 @@ async fn what_cannot_be_pushed_is_told_with_its_cure() {
         &["push", "index.html", "--to", "s3://artifacts/staging"],
         &["push", ".", "--to", "s3://abc/x.zip", "--exclude", "{a"],
         &["push", ".", "--to", "s3://abc/x.zip", "--timeout", "soon"],
+        &[
+            "push",
+            ".",
+            "--to",
+            "s3://abc/x.zip",
+            "--repository",
+            "shop",
+        ],
+        &["push", ".", "--to", "s3://abc/x.zip", "--commit", "v1"],
         &["push", ".", "--to", "s3://abc/x.zip"],
     ] {
         let said = Call::new(arguments, folder.path()).piped().await;
@@ -396,5 +406,189 @@ async fn an_interrupted_push_leaves_no_parts_behind() {
         let store = world.aws.store();
         assert_eq!(store.uploads_in_progress(ARTIFACTS).unwrap(), 0);
         assert!(store.get(ARTIFACTS, &staged_key(1)).is_err());
+    }
+}
+
+/// Sends a signal to a running push.
+fn send_signal(child: &std::process::Child, signal: &str) {
+    let killed = std::process::Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(killed.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_is_interrupted_while_s3_writes_says_what_it_does_not_know() {
+    let world = World::start(automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let put = Match::any().operation("PutObject").path_with("/staging/");
+    let faults = world.aws.faults();
+    faults.on(put, Fault::DelayAnswer(Duration::from_secs(30)));
+    let child = push(folder.path(), 1, &[])
+        .with(&world.aws.environment())
+        .command()
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut is_there = false;
+    for _ in 0..2_000 {
+        is_there = world.aws.store().get(ARTIFACTS, &staged_key(1)).is_ok();
+        if is_there {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(is_there);
+    send_signal(&child, "-INT");
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let key = staged_key(1);
+    let expected = format!(
+        "stagedrop: interrupted while s3://{ARTIFACTS}/{key} was being written: it may be staged; its outcome would stand in s3://{ARTIFACTS}/records/drops/{key}.json\n"
+    );
+    assert_eq!(said, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_completion_is_not_answered_tells_that_and_what_is_left() {
+    let world = World::start(automatic()).await;
+    let folder = tempfile::tempdir().unwrap();
+    write_noise(folder.path(), 10);
+    let faults = world.aws.faults();
+    let requests = |operation: &str| Match::any().operation(operation).path_with("/staging/");
+    let fails = |status, code: &str| Fault::FailBefore {
+        status,
+        code: code.to_owned(),
+    };
+    faults.on(
+        requests("CompleteMultipartUpload"),
+        fails(503, "ServiceUnavailable"),
+    );
+    faults.on(requests("AbortMultipartUpload"), fails(403, "AccessDenied"));
+    let call = push(folder.path(), 1, &[]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert_eq!(said.code, 2, "{}", said.text);
+    let place = |text: &str| {
+        said.text
+            .find(text)
+            .unwrap_or_else(|| panic!("no `{text}` in {}", said.text))
+    };
+    let left = place("could not be aborted, its parts are left");
+    let trouble = place("stagedrop: CompleteMultipartUpload");
+    assert!(left < trouble, "{}", said.text);
+    place("it may be staged; its outcome would stand in s3://artifacts/records/drops/");
+    let store = world.aws.store();
+    assert_eq!(store.uploads_in_progress(ARTIFACTS).unwrap(), 1);
+
+    // The answer is lost and the object is there; what is gone need not be aborted.
+    faults.clear();
+    faults.on(
+        requests("CompleteMultipartUpload").nth(Nth::First(1)),
+        Fault::LoseAnswer,
+    );
+    let call = push(folder.path(), 2, &[]).with(&world.aws.environment());
+    let said = call.piped().await;
+    assert!(
+        store.get(ARTIFACTS, &staged_key(2)).is_ok(),
+        "{}",
+        said.text
+    );
+    assert!(!said.text.contains("could not be aborted"), "{}", said.text);
+    if said.code != 0 {
+        assert!(said.text.contains("it may be staged;"), "{}", said.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_whose_key_is_staged_anew_is_superseded() {
+    for output in ["text", "json"] {
+        let world = World::start(by_hand()).await;
+        let folder = tempfile::tempdir().unwrap();
+        write_application(folder.path(), 0);
+        world.foreign_deployment();
+        world.aws.quiet().await;
+        let first = push(folder.path(), 1, &["--output", output, "--timeout", "120s"])
+            .with(&world.aws.environment());
+        let first = tokio::spawn(async move { first.piped().await });
+        world.until_status(1, "waiting").await;
+        // It has to be seen waiting before it is replaced.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        std::fs::write(folder.path().join("index.html"), "<p>newer</p>\n").unwrap();
+        let second = push(folder.path(), 1, &["--no-wait"]).with(&world.aws.environment());
+        let second = second.piped().await;
+        assert_eq!(second.code, 0, "{}", second.text);
+        let first = first.await.unwrap();
+        assert_eq!(first.code, 0, "{}", first.text);
+        if output == "text" {
+            assert_transcript("push-replaced.piped", &told(&first));
+        } else {
+            let report: Value = serde_json::from_str(&first.stdout).unwrap();
+            assert_eq!(report["status"], "superseded");
+            assert_eq!(report["drop"]["status"], "waiting");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_staged_as_it_is_and_deployed() {
+    let world = World::start(hooks_run()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    write_application(&tree, 0);
+    for (build_num, name, arguments) in [
+        (1, "app.zip", &["zip", "-qry", "../app.zip", "."][..]),
+        (2, "app.tar.gz", &["tar", "-czf", "../app.tar.gz", "."]),
+        (3, "app.tar", &["tar", "-cf", "../app.tar", "."]),
+    ] {
+        let packed = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .current_dir(&tree)
+            .status()
+            .unwrap();
+        assert!(packed.success());
+        let number = build_num.to_string();
+        // Longer than any clock counts: as long as it takes.
+        let timeout = u64::MAX.to_string();
+        let call = Call::new(
+            &[
+                "push",
+                name,
+                "--to",
+                "s3://artifacts/staging",
+                "--project",
+                "shop",
+                "--branch",
+                "master",
+                "--commit",
+                COMMIT,
+                "--build-num",
+                &number,
+                "--timeout",
+                &timeout,
+            ],
+            folder.path(),
+        )
+        .with(&world.aws.environment());
+        let said = call.piped().await;
+        assert_eq!(said.code, 0, "{}", said.text);
+        let extension = name.strip_prefix("app").unwrap();
+        let key = staged_key(build_num).replace(".zip", extension);
+        let staged = world.aws.store().get(ARTIFACTS, &key).unwrap();
+        let local = std::fs::read(folder.path().join(name)).unwrap();
+        assert!(staged.to_vec() == local, "{name}");
+        if name == "app.tar.gz" {
+            // Its size depends on the times of its files.
+            let size = format!("{} bytes", local.len());
+            let told = told(&said).replace(&size, "N bytes");
+            assert_transcript("push-archive.piped", &told);
+        }
+        assert_eq!(world.drop_record(&key)["status"], "succeeded");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use stagedrop::local::Options;
+use stagedrop::local::faults::{Fault, Match};
 
 use super::running::{Call, assert_transcript, comparable, screen, with_colours};
 use crate::support::{
@@ -171,6 +172,54 @@ async fn a_build_is_asked_for_as_before_where_no_settings_name_its_group_any_mor
         .call("GetDeployment", &json!({ "deploymentId": again }))
         .unwrap();
     assert_eq!(told["deploymentInfo"]["fileExistsBehavior"], "OVERWRITE");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeployment_that_is_not_awaited_reads_no_record_of_its_own() {
+    let world = hooks_run().await;
+    world.deploy_build(1, application(1)).await;
+    let arguments = [
+        "1",
+        "--group",
+        "shop/production",
+        "--no-wait",
+        "--output",
+        "json",
+    ];
+    let said = redeploy(&world, &arguments).await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(report["status"], Value::Null);
+    let key = format!("staging/shop/master/1-{COMMIT}.redeploy/shop/production.json");
+    assert_eq!(report["staged"]["key"], key);
+    let log = world.aws.faults().log();
+    let reads_of = |name: &str| {
+        log.iter()
+            .filter(|entry| entry.label == "local" && entry.operation == "GetObject")
+            .filter(|entry| entry.path.contains("/drops/") && entry.path.ends_with(name))
+            .count()
+    };
+    assert_eq!(reads_of("production.json"), 0);
+    assert_eq!(reads_of(&format!("1-{COMMIT}.zip.json")), 1);
+    world.aws.settled().await;
+    assert_eq!(world.drop_record(&key)["status"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_cannot_be_read_is_no_reason_to_guess_its_bucket() {
+    let world = hooks_run().await;
+    world.deploy_build(1, application(1)).await;
+    let refused = Fault::FailBefore {
+        status: 403,
+        code: "AccessDenied".to_owned(),
+    };
+    let of_drops = Match::any().operation("GetObject").path_with("/drops/");
+    world.aws.faults().on(of_drops, refused);
+    let said = redeploy(&world, &["1", "--group", "shop/production"]).await;
+    assert_eq!(said.code, 2, "{}", said.text);
+    assert!(said.text.contains("records/drops/"), "{}", said.text);
+    let staged = world.aws.store().keys(ARTIFACTS, "staging/").unwrap();
+    assert_eq!(staged, [staged_key(1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

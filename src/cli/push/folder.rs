@@ -207,17 +207,24 @@ fn find(root: &Path, entry: &ignore::DirEntry) -> Result<Option<Found>, Trouble>
     }))
 }
 
-/// A member's content from its place: a link's is its target.
-pub fn read_content(path: &Path, kind: MemberKind, limit: u64) -> std::io::Result<Vec<u8>> {
+/// A member's content from its place, up to `limit` bytes of it, behind what `content` holds: a link's is its
+/// target.
+pub fn read_content(
+    path: &Path,
+    kind: MemberKind,
+    limit: u64,
+    content: &mut Vec<u8>,
+) -> std::io::Result<()> {
     match kind {
-        MemberKind::Folder => Ok(Vec::new()),
-        MemberKind::Symlink => Ok(std::fs::read_link(path)?.as_os_str().as_bytes().to_vec()),
+        MemberKind::Folder => {}
+        MemberKind::Symlink => {
+            content.extend_from_slice(std::fs::read_link(path)?.as_os_str().as_bytes());
+        }
         MemberKind::File => {
-            let mut content = Vec::new();
-            File::open(path)?.take(limit).read_to_end(&mut content)?;
-            Ok(content)
+            File::open(path)?.take(limit).read_to_end(content)?;
         }
     }
+    Ok(())
 }
 
 impl Entries for Folder {
@@ -259,14 +266,16 @@ impl ContentReader for Folder {
                 continue;
             };
             let path = self.path(&found.member);
-            let content =
-                read_content(&path, found.member.kind, limit).map_err(|error| ServiceError {
+            let mut content = Vec::new();
+            read_content(&path, found.member.kind, limit, &mut content).map_err(|error| {
+                ServiceError {
                     operation: "reading",
                     resource: path.display().to_string(),
                     kind: Kind::Refused,
                     code: None,
                     message: error.to_string(),
-                })?;
+                }
+            })?;
             contents.insert(*position, content);
         }
         Ok(contents)

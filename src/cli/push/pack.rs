@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use stagedrop::packing::{
-    CHUNK_BYTES, HISTORY_BYTES, Joiner, MemberKind, MemberTime, Packed, PackedChunk, Packer,
-    PackingError, WHOLE_BYTES_MAX,
+    CHUNK_BYTES, HISTORY_BYTES, Joiner, MemberKind, Packed, PackedChunk, Packer, PackingError,
+    WHOLE_BYTES_MAX,
 };
 
 use super::folder::{Folder, Found, read_content, threads};
@@ -27,6 +27,8 @@ use crate::cli::voice::Trouble;
 const JOB_BYTES: u64 = 1 << 20;
 /// Members after which it is.
 const JOB_MEMBERS_MAX: usize = 256;
+/// About the most bytes of a piece: a job that was not full before its last member, headers included.
+const PIECE_BYTES_MAX: usize = (JOB_BYTES + WHOLE_BYTES_MAX) as usize + (256 << 10);
 
 /// How far packing has come; read by whoever shows it.
 #[derive(Debug, Default)]
@@ -75,7 +77,7 @@ pub enum PackTrouble {
 /// Packs a folder; `take` gets parts of `part_bytes` in order, the last one shorter. Gives the zip's size.
 pub fn pack(
     folder: &Folder,
-    time: MemberTime,
+    modified_seconds: i64,
     part_bytes: usize,
     packing: &Packing,
     mut take: impl FnMut(Bytes) -> Result<(), Abandoned>,
@@ -87,12 +89,13 @@ pub fn pack(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                let mut packer = Packer::new(time);
+                let mut packer = Packer::new(modified_seconds);
+                let mut content = Vec::new();
                 loop {
                     let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((job, answer)) = next else { return };
                     // Whoever does not listen any more has ended.
-                    let _ = answer.send(carry_out(folder, &job, &mut packer));
+                    let _ = answer.send(carry_out(folder, &job, &mut packer, &mut content));
                 }
             });
         }
@@ -104,11 +107,16 @@ pub fn pack(
                 }
             }
         });
-        let mut joiner = Joiner::new(time);
-        let mut part = Vec::with_capacity(part_bytes + part_bytes / 4);
+        let mut joiner = Joiner::new(modified_seconds);
+        // Room for the piece that fills it, too: a part is not moved while it grows.
+        let room = part_bytes.saturating_add(PIECE_BYTES_MAX);
+        let mut part = Vec::with_capacity(room);
         let mut hand_on = |part: &mut Vec<u8>, all: bool| {
             while part.len() >= part_bytes || (all && !part.is_empty()) {
-                let rest = part.split_off(part_bytes.min(part.len()));
+                let mut rest = Vec::with_capacity(if all { 0 } else { room });
+                let end = part_bytes.min(part.len());
+                rest.extend_from_slice(part.get(end..).unwrap_or_default());
+                part.truncate(end);
                 let full = std::mem::replace(part, rest);
                 take(full.into()).map_err(|Abandoned| PackTrouble::Abandoned)?;
             }
@@ -207,19 +215,28 @@ fn plan(members: &[Found]) -> impl Iterator<Item = Job> {
     })
 }
 
-fn carry_out(folder: &Folder, job: &Job, packer: &mut Packer) -> Result<Done, Trouble> {
+/// `content` is room for what is read, kept from job to job.
+fn carry_out(
+    folder: &Folder,
+    job: &Job,
+    packer: &mut Packer,
+    content: &mut Vec<u8>,
+) -> Result<Done, Trouble> {
     match job {
         Job::Whole(range) => {
             let mut packed = Packed::default();
             for found in folder.members.get(range.clone()).unwrap_or_default() {
+                content.clear();
+                // One byte more than there should be, so that the end is seen without more room.
+                content.reserve(usize::try_from(found.bytes).unwrap_or_default() + 1);
                 let path = folder.path(&found.member);
-                let content = read_content(&path, found.member.kind, WHOLE_BYTES_MAX + 1)
+                read_content(&path, found.member.kind, WHOLE_BYTES_MAX + 1, content)
                     .map_err(|error| member_trouble(folder, found, &error.to_string()))?;
                 if content.len() as u64 > WHOLE_BYTES_MAX {
                     return Err(member_trouble(folder, found, "file grew while it was read"));
                 }
                 packer
-                    .pack(&found.member, &content, &mut packed)
+                    .pack(&found.member, content, &mut packed)
                     .map_err(|error| member_trouble(folder, found, &error.to_string()))?;
             }
             Ok(Done::Whole(packed))

@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use stagedrop::revision::{
     MultipartUploads, NewObject, ObjectStore, PartReceipt, Upload, WrittenObject,
 };
-use stagedrop::service_error::Kind;
+use stagedrop::service_error::{Kind, ServiceError};
 use tokio::sync::mpsc::Receiver;
 
 use crate::cli::interrupt::{Interrupt, Interrupted};
@@ -25,59 +25,67 @@ const ABORT_AGAIN_AFTER: Duration = Duration::from_millis(400);
 pub enum Outcome {
     /// It is there.
     Written(WrittenObject),
-    /// It was interrupted, and nothing of it is left.
-    Interrupted(Interrupted),
+    /// It was interrupted and is not written; what could not be tidied up.
+    Interrupted(Interrupted, Option<Trouble>),
+    /// It was interrupted while S3 had all of it: it may have been written.
+    InterruptedUnsure(Interrupted),
+}
+
+/// What is uploaded.
+pub struct Sending<'a> {
+    /// What it becomes.
+    pub object: &'a NewObject,
+    /// Bytes of all parts but the last, which is shorter or not there.
+    pub part_bytes: usize,
+    /// Where it says so, when S3 did not tell what became of the object.
+    pub may_be_staged: &'a str,
+    /// Bytes that S3 has.
+    pub sent_bytes: &'a AtomicU64,
 }
 
 /// Sends all parts. `source` ends after the last part and tells whether that was all.
 pub async fn upload<S: ObjectStore + MultipartUploads>(
     store: &S,
-    object: &NewObject,
+    sending: &Sending<'_>,
     mut parts: Receiver<Bytes>,
     source: impl Future<Output = Result<(), Trouble>>,
-    sent_bytes: &AtomicU64,
     interrupt: &mut Interrupt,
 ) -> Result<Outcome, Trouble> {
-    let first_two = async { (parts.recv().await, parts.recv().await) };
-    let (first, second) = tokio::select! {
-        two = first_two => two,
-        interrupted = interrupt.heard() => return Ok(Outcome::Interrupted(interrupted)),
+    let Sending {
+        object,
+        part_bytes,
+        may_be_staged,
+        sent_bytes,
+    } = *sending;
+    let unsure = |error: ServiceError| unsure(error, may_be_staged);
+    let first = tokio::select! {
+        first = parts.recv() => first.unwrap_or_default(),
+        interrupted = interrupt.heard() => return Ok(Outcome::Interrupted(interrupted, None)),
     };
-    let Some(second) = second else {
+    if first.len() < part_bytes {
         source.await?;
-        let body = first.unwrap_or_default();
-        let size = body.len() as u64;
+        let size = first.len() as u64;
         return tokio::select! {
-            written = store.put(object, body) => {
+            written = store.put(object, first) => {
                 sent_bytes.fetch_add(size, Ordering::Relaxed);
-                Ok(Outcome::Written(written?))
+                written.map(Outcome::Written).map_err(unsure)
             }
-            interrupted = interrupt.heard() => Ok(Outcome::Interrupted(interrupted)),
+            interrupted = interrupt.heard() => Ok(Outcome::InterruptedUnsure(interrupted)),
         };
-    };
+    }
     // Neither beginning nor completing is broken off: what S3 made of it would not be known.
     let upload = store.begin(object).await?;
-    let sending = send_all(
-        store,
-        &upload,
-        [first.unwrap_or_default(), second],
-        &mut parts,
-        sent_bytes,
-    );
+    let sending = send_all(store, &upload, first, &mut parts, sent_bytes);
     let sent = tokio::select! {
         sent = sending => sent,
         interrupted = interrupt.heard() => {
-            abort(store, &upload).await?;
-            return Ok(Outcome::Interrupted(interrupted));
+            return Ok(Outcome::Interrupted(interrupted, abort(store, &upload).await));
         }
     };
     drop(parts);
     let written = match sent {
         Ok(receipts) => match source.await {
-            Ok(()) => store
-                .complete(&upload, &receipts)
-                .await
-                .map_err(Trouble::from),
+            Ok(()) => store.complete(&upload, &receipts).await.map_err(unsure),
             Err(trouble) => Err(trouble),
         },
         Err(trouble) => Err(trouble),
@@ -85,32 +93,45 @@ pub async fn upload<S: ObjectStore + MultipartUploads>(
     match written {
         Ok(written) => Ok(Outcome::Written(written)),
         Err(trouble) => {
-            abort(store, &upload).await?;
+            if let Some(left) = abort(store, &upload).await {
+                left.print();
+            }
             Err(trouble)
         }
     }
 }
 
+/// An error of the request that makes the object. An upload that is gone was completed by a request whose
+/// answer was lost, and one without an answer may have been.
+fn unsure(error: ServiceError, may_be_staged: &str) -> Trouble {
+    let is_unsure = match error.kind {
+        Kind::NotFound => error.has_code("NoSuchUpload"),
+        kind => kind == Kind::Unavailable,
+    };
+    let mut trouble = Trouble::from(error);
+    if is_unsure {
+        trouble.cure = Some(may_be_staged.to_owned());
+    }
+    trouble
+}
+
 async fn send_all<S: MultipartUploads>(
     store: &S,
     upload: &Upload,
-    first_two: [Bytes; 2],
+    first: Bytes,
     parts: &mut Receiver<Bytes>,
     sent_bytes: &AtomicU64,
 ) -> Result<Vec<PartReceipt>, Trouble> {
     let mut in_flight = FuturesUnordered::new();
     let mut receipts: Vec<PartReceipt> = Vec::new();
-    let mut number = 0_u32;
+    let mut number = 1_u32;
     let send = |number: u32, body: Bytes| async move {
         let size = body.len() as u64;
         let receipt = store.send_part(upload, number, body).await?;
         sent_bytes.fetch_add(size, Ordering::Relaxed);
         Ok::<_, Trouble>(receipt)
     };
-    for body in first_two {
-        number += 1;
-        in_flight.push(send(number, body));
-    }
+    in_flight.push(send(number, first));
     let mut is_open = true;
     while is_open || !in_flight.is_empty() {
         tokio::select! {
@@ -128,14 +149,14 @@ async fn send_all<S: MultipartUploads>(
     Ok(receipts)
 }
 
-/// Aborts an upload, twice; says so where S3 does not let us.
-async fn abort<S: MultipartUploads>(store: &S, upload: &Upload) -> Result<(), Trouble> {
+/// Aborts an upload, twice; what is left of it where S3 does not let us.
+async fn abort<S: MultipartUploads>(store: &S, upload: &Upload) -> Option<Trouble> {
     for attempt in 0..2 {
         match store.abort(upload).await {
             Ok(()) => {}
-            Err(error) if error.kind == Kind::NotFound && attempt > 0 => return Ok(()),
+            Err(error) if error.kind == Kind::NotFound => return None,
             Err(error) => {
-                return Err(Trouble::new(
+                return Some(Trouble::new(
                     format!(
                         "upload {} could not be aborted, its parts are left: {error}",
                         upload.upload_id
@@ -148,5 +169,5 @@ async fn abort<S: MultipartUploads>(store: &S, upload: &Upload) -> Result<(), Tr
             tokio::time::sleep(ABORT_AGAIN_AFTER).await;
         }
     }
-    Ok(())
+    None
 }

@@ -2,7 +2,7 @@
 
 /// The DOS date (high half) and time (low half) of `seconds` since 1970, in UTC; the nearest there is
 /// where the year has none.
-pub(super) fn dos_time(seconds: i64) -> u32 {
+pub fn dos_time(seconds: i64) -> u32 {
     const FIRST: i64 = 315_532_800; // 1980-01-01 00:00:00
     const LAST: i64 = 4_354_819_198; // 2107-12-31 23:59:58
     let seconds = seconds.clamp(FIRST, LAST);
