@@ -17,7 +17,8 @@
 //! nothing else, and places from which inflating may begin anew. Of large files the second reading needs
 //! their edges alone: the blocks between are named by range, and whoever writes the target copies them, or has
 //! S3 copy them. What is left out is passed over. Small files are inflated a second time, which costs a
-//! twentieth of what their compression does, and no room.
+//! twentieth of what their compression does, and no room. All that is read again is held against CRC-32s of the
+//! first reading, which gzip's own checksums prove.
 //!
 //! # Blocks that are kept
 //!

@@ -135,7 +135,7 @@ pub struct Gunzip {
 
 /// Where a block of a gzip stream ends or begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Boundary {
+pub struct Boundary {
     /// Bits of the stream before it.
     pub bit: u64,
     /// The byte of the stream that it lies in; 0 where it lies between two.
@@ -222,7 +222,10 @@ impl Gunzip {
     /// Goes one step further: how many of `bytes` it took, and the boundary of blocks that it came to. Then
     /// [`Self::output`] holds what came out, which must be hashed before the next step where checksums matter. A step that takes
     /// nothing, gives nothing and comes to no boundary needs further bytes.
-    pub(crate) fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Boundary>), GzipError> {
+    ///
+    /// # Errors
+    /// Where the stream is none. The inflater is of no use after that.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<(usize, Option<Boundary>), GzipError> {
         self.has_output = false;
         let mut used = 0;
         while !matches!(self.state, State::Body) {
@@ -284,7 +287,7 @@ impl Gunzip {
     }
 
     /// What came out of the last step.
-    pub(crate) fn output(&self) -> &[u8] {
+    pub fn output(&self) -> &[u8] {
         if self.has_output {
             self.inflate.output()
         } else {
@@ -298,7 +301,7 @@ impl Gunzip {
     }
 
     /// Hashes what came out of the last step.
-    pub(crate) fn hash_output(&mut self) {
+    pub fn hash_output(&mut self) {
         if self.has_output {
             self.crc32.update(self.inflate.output());
         }
