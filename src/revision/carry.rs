@@ -453,7 +453,13 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         let aborted = self.store.abort(upload).await;
         match self
             .store
-            .head(&object.bucket, &object.key, None, None)
+            .head(
+                Some(&object.region),
+                &object.bucket,
+                &object.key,
+                None,
+                None,
+            )
             .await
         {
             Ok(head) => {

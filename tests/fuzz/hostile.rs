@@ -101,11 +101,16 @@ pub fn inflate(bytes: &[u8]) {
         ..limits()
     });
     let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0];
-    let mut take = |piece: &[u8]| {
-        gunzip.feed(piece, &mut |output| {
-            found.extend_from_slice(output);
-            Ok::<(), GzipError>(())
-        })
+    let mut take = |mut piece: &[u8]| {
+        loop {
+            let (used, boundary) = gunzip.step(piece)?;
+            piece = &piece[used..];
+            gunzip.hash_output();
+            found.extend_from_slice(gunzip.output());
+            if used == 0 && boundary.is_none() && gunzip.output().is_empty() {
+                return Ok::<(), GzipError>(());
+            }
+        }
     };
     let taken = take(&header).and_then(|()| bytes.chunks(11).try_for_each(take));
     if matches!(taken, Err(GzipError::TooLarge { .. })) {
@@ -268,8 +273,7 @@ fn transcode(index: Index, source: &[u8], target: ArchiveFormat) -> Option<Vec<u
         })
         .collect();
     let entries = kept.len();
-    let size = source.len() as u64;
-    let mut transcoder = Transcoder::new(Arc::new(index), kept, target, size, &limits()).ok()?;
+    let mut transcoder = Transcoder::new(Arc::new(index), kept, target, &limits()).ok()?;
     let (mut out, mut made) = (Output::default(), Vec::new());
     let mut put = |out: &mut Output| {
         for piece in out.take() {

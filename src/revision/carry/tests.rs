@@ -86,6 +86,7 @@ impl ObjectReader for Shelf {
 impl ObjectStore for Shelf {
     async fn head(
         &self,
+        _: Option<&Region>,
         _: &BucketName,
         key: &ObjectKey,
         _: Option<&VersionId>,
