@@ -116,13 +116,14 @@ impl DestinationError {
 
 /// The option that says what a finding of [`Build::read`] is about.
 fn flag_of(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "build-project-invalid" => "--project",
-        "build-branch-invalid" => "--branch",
-        "build-tag-invalid" => "--tag",
-        "build-commit-invalid" => "--commit",
-        "build-num-invalid" => "--build-num",
-        "build-repository-invalid" => "--repository",
+    let attribute = code.strip_prefix("build-")?.strip_suffix("-invalid")?;
+    Some(match attribute {
+        "project" => "--project",
+        "branch" => "--branch",
+        "tag" => "--tag",
+        "commit" => "--commit",
+        "num" => "--build-num",
+        "repository" => "--repository",
         _ => return None,
     })
 }

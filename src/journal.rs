@@ -8,7 +8,9 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use lambda_runtime::tracing::subscriber::{self, EnvFilter, fmt, layer::SubscriberExt};
+use lambda_runtime::tracing::Level;
+use lambda_runtime::tracing::subscriber::filter::Targets;
+use lambda_runtime::tracing::subscriber::{self, fmt, layer::SubscriberExt};
 use serde_json::{Map, Value};
 
 use crate::decision::{Decision, Subject, describe, printable};
@@ -232,8 +234,8 @@ pub fn start() {
     let level = ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG"]
         .iter()
         .find_map(|name| env::var(name).ok());
-    let filter = EnvFilter::new(directives(level.as_deref().unwrap_or_default()));
-    let registry = subscriber::registry().with(filter);
+    let levels = levels(level.as_deref().unwrap_or_default());
+    let registry = subscriber::registry().with(levels);
     let is_json =
         env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json"));
     let layer = fmt::layer().with_target(false);
@@ -253,14 +255,17 @@ pub fn start() {
 
 /// Our own crate at the level asked for, the others at INFO at most: below that the SDK shows what it
 /// sends, with signatures and session tokens.
-fn directives(level: &str) -> &'static str {
-    match level.to_ascii_lowercase().as_str() {
-        "trace" => "info,stagedrop=trace",
-        "debug" => "info,stagedrop=debug",
-        "warn" => "warn",
-        "error" | "fatal" => "error",
-        _ => "info",
-    }
+fn levels(level: &str) -> Targets {
+    let (ours, others) = match level.to_ascii_lowercase().as_str() {
+        "trace" => (Level::TRACE, Level::INFO),
+        "debug" => (Level::DEBUG, Level::INFO),
+        "warn" => (Level::WARN, Level::WARN),
+        "error" | "fatal" => (Level::ERROR, Level::ERROR),
+        _ => (Level::INFO, Level::INFO),
+    };
+    Targets::new()
+        .with_default(others)
+        .with_target("stagedrop", ours)
 }
 
 #[cfg(test)]
@@ -320,11 +325,14 @@ mod tests {
 
     #[test]
     fn ok_no_level_opens_the_sdk() {
+        const SDK: &str = "aws_smithy_runtime";
         for level in ["TRACE", "trace", "debug", "aws_smithy_runtime=trace", ""] {
-            let directives = directives(level);
-            assert!(directives.starts_with("info"), "{level}: {directives}");
+            let levels = levels(level);
+            assert!(levels.would_enable(SDK, &Level::INFO), "{level}");
+            assert!(!levels.would_enable(SDK, &Level::DEBUG), "{level}");
         }
-        assert_eq!(directives("WARN"), "warn");
-        assert_eq!(directives("FATAL"), "error");
+        assert!(levels("debug").would_enable("stagedrop::advance", &Level::DEBUG));
+        assert!(!levels("WARN").would_enable("stagedrop::advance", &Level::INFO));
+        assert!(!levels("FATAL").would_enable("stagedrop::advance", &Level::WARN));
     }
 }

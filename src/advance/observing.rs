@@ -1,7 +1,8 @@
-//! Writes down what CodeDeploy says of a deployment: in the group's document first, then in its own.
+//! Writes down what CodeDeploy says of a deployment, in its own document and in its group's.
 //!
-//! A deployment's document that tells whose drop it is, or how it ended, is therefore never ahead of its
-//! group's: who finds it so need not look there again.
+//! While it is under way, the group's comes first: who finds a deployment's document that tells whose drop it
+//! is need not look there again. Its end comes into its own document first: once the group is over it, nobody
+//! looks there again.
 
 use jiff::Timestamp;
 
@@ -34,56 +35,85 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             news = news.merged_into(known);
         }
         let is_told = known.as_ref().is_some_and(|known| known.drop.is_some());
-        let seen = if is_told && !info.status.is_terminal() {
-            None
-        } else {
-            Some(self.observe_in_group(name, info, &mut news).await?)
-        };
-        let is_news = known.is_none_or(|known| {
-            let updated_at = now;
-            DeploymentRecord {
-                updated_at,
-                ..known
-            } != news
-        });
+        let is_over = info.status.is_terminal();
         let mut has_ended = false;
-        if is_news {
-            has_ended = self
-                .records
-                .update_deployment(&info.deployment_id, |known| {
-                    let was_over = known
-                        .as_ref()
-                        .is_some_and(|known| known.status.is_terminal());
-                    let merged = match &known {
-                        Some(known) => news.clone().merged_into(known),
-                        None => news.clone(),
-                    };
-                    let has_ended = merged.status.is_terminal() && !was_over;
-                    Change::Write(merged, has_ended)
-                })
-                .await?;
-        }
+        let seen = if is_over {
+            let before = self.attribute(name, info, &mut news).await?;
+            has_ended = self.write(known, &news).await?;
+            Some(self.pass_to_group(name, info, &news, before).await?)
+        } else {
+            let seen = if is_told {
+                None
+            } else {
+                let before = self.attribute(name, info, &mut news).await?;
+                Some(self.pass_to_group(name, info, &news, before).await?)
+            };
+            self.write(known, &news).await?;
+            seen
+        };
         self.link_rollbacks(&news, now).await?;
         self.tell_recorded(&news, has_ended);
         Ok(seen)
     }
 
-    /// What a deployment means for its group; `news` learns there which build it is of.
-    async fn observe_in_group(
+    /// Writes a deployment's document where there is news; tells whether that is its end.
+    async fn write(
+        &self,
+        known: Option<DeploymentRecord>,
+        news: &DeploymentRecord,
+    ) -> Result<bool, Retry> {
+        let is_news = known.is_none_or(|known| {
+            let updated_at = news.updated_at;
+            DeploymentRecord {
+                updated_at,
+                ..known
+            } != *news
+        });
+        if !is_news {
+            return Ok(false);
+        }
+        self.records
+            .update_deployment(&news.deployment_id, |known| {
+                let was_over = known
+                    .as_ref()
+                    .is_some_and(|known| known.status.is_terminal());
+                let merged = match &known {
+                    Some(known) => news.clone().merged_into(known),
+                    None => news.clone(),
+                };
+                let has_ended = merged.status.is_terminal() && !was_over;
+                Change::Write(merged, has_ended)
+            })
+            .await
+    }
+
+    /// Lets `news` learn from the group's document which build it is of; gives that document.
+    async fn attribute(
         &self,
         name: &GroupName,
         info: &DeploymentInfo,
         news: &mut DeploymentRecord,
-    ) -> Result<Seen, Retry> {
-        let now = news.updated_at;
-        let token = token_of(info);
-        let before = self
+    ) -> Result<Option<Group>, Retry> {
+        let group = self
             .records
             .group(&name.application, &name.deployment_group)
             .await?;
-        if let Some(group) = &before {
-            attribute(news, group, token.as_ref());
+        if let Some(group) = &group {
+            attribute(news, group, token_of(info).as_ref());
         }
+        Ok(group)
+    }
+
+    /// What a deployment means for its group, whose document was `before` when it was read last.
+    async fn pass_to_group(
+        &self,
+        name: &GroupName,
+        info: &DeploymentInfo,
+        news: &DeploymentRecord,
+        before: Option<Group>,
+    ) -> Result<Seen, Retry> {
+        let now = news.updated_at;
+        let token = token_of(info);
         let end = info.status.is_terminal().then(|| End {
             deployment_id: info.deployment_id.clone(),
             status: info.status,
