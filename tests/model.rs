@@ -168,7 +168,6 @@ fn one_build_and_everything_that_can_go_wrong() {
     );
 }
 
-#[ignore = "some minutes: cargo test --test main model:: -- --ignored --nocapture"]
 #[test]
 fn wider_worlds() {
     let two = Bounds::of(&[1, 2]);
@@ -193,7 +192,17 @@ fn wider_worlds() {
     );
     holds(
         "three builds, may not be asked for",
-        Bounds { denied: 1, ..three },
+        Bounds {
+            denied: 1,
+            ..three.clone()
+        },
+    );
+    holds(
+        "three builds, duplicate",
+        Bounds {
+            duplicates: 1,
+            ..three
+        },
     );
     holds(
         "two builds, foreign, crash",
