@@ -275,7 +275,8 @@ async fn ten_builds_drain_in_ascending_order_in_whatever_order_they_are_told() {
         }
         world.aws.quiet().await;
         let expected: Vec<String> = (1..=10).map(|build: u32| build.to_string()).collect();
-        assert_eq!(world.waiting(), expected);
+        let group = world.group_record();
+        assert_eq!(world.waiting(), expected, "{group:#}");
         let arrivals: Vec<u64> = world.group_record()["waiting"]
             .as_array()
             .unwrap()
