@@ -434,12 +434,8 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 },
             );
         }
-        Ok(if is_news {
-            Step::Done(seen.group)
-        } else {
-            // `record` was faster: the deployment may have ended by now.
-            Step::Again(None)
-        })
+        // Where `record` was faster, the deployment may have ended by now.
+        Ok(Step::Again(is_news.then_some(seen)))
     }
 
     /// Gives way to another deployment.

@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | any | [`admit`](Group::admit) | ticket waits, or ends as superseded | a ticket is admitted once: it is in one of `running`, `waiting`, `outcomes` |
 //! | none, somebody waits | [`begin_next`](Group::begin_next) | `Intended`, or none where all that waited end as superseded | the intent is on record before CodeDeploy is asked |
-//! | `Intended` | [`created`](Group::created) | `Deploying` | the id belongs to the intent's token |
+//! | `Intended` | [`created`](Group::created) | `Deploying`; older ones that wait end as superseded | the id belongs to the intent's token |
 //! | none or `Foreign`, ticket waits | [`created`](Group::created) | `Deploying` | a deployment of ours that was taken for somebody else's is adopted, not repeated |
 //! | `Intended`, lease over | [`take_over`](Group::take_over) | `Intended`, new holder | only one invocation may ask at a time |
 //! | `Intended` | [`busy`](Group::busy), by the holder | `Foreign`, ticket waits again | no build is lost to a busy group |
@@ -20,7 +20,8 @@
 //! | any | [`announced`](Group::announced) | the same | an end is announced until the drop's document tells it |
 //!
 //! A build that is older than the live or the running one never starts by itself: it ends as superseded,
-//! on admission or when its turn comes, unless its upload said `redeploy`.
+//! on admission, when the newer one's deployment is there, or when its turn comes, unless its upload said
+//! `redeploy`. An intent supersedes nobody: it may have to give way, and then the older build goes first.
 //!
 //! An end of one of our drops leaves an [`Announcement`], which stays until the drop's document tells it:
 //! so a ticket is always in the group's document or its end in the drop's.
@@ -163,12 +164,14 @@ impl Group {
             })
     }
 
-    /// The live or running build that a ticket must not land over.
+    /// The live or running build that a ticket must not land over. An intent does not run yet.
     fn newer_than(&self, ticket: &Ticket) -> Option<SupersededBy> {
         if ticket.redeploy {
             return None;
         }
-        if let Some(running) = self.running.as_ref().and_then(Running::ticket)
+        if let Some(Running::Deploying {
+            ticket: running, ..
+        }) = &self.running
             && compare_tickets(ticket, running) == Ordering::Less
         {
             return Some(superseded_by(running));
@@ -276,6 +279,12 @@ impl Group {
             deployment_id: id.clone(),
             since: now,
         });
+        for ticket in std::mem::take(&mut self.waiting) {
+            match self.newer_than(&ticket) {
+                Some(newer) => self.supersede(ticket, newer, now),
+                None => self.waiting.push(ticket),
+            }
+        }
         true
     }
 

@@ -369,8 +369,11 @@ impl Checker {
                     true => Op::BegunAndCreated { build, deployment },
                     false => Op::Created { build, deployment },
                 };
-                let is_news = self.change(&mut next, &mut me, op)?.changed;
-                let then = if is_news { Then::End } else { Then::Begin };
+                let applied = self.change(&mut next, &mut me, op)?;
+                let then = match applied.changed {
+                    true => Then::Follow(self.plan(applied.document, applied.begun)),
+                    false => Then::Begin,
+                };
                 self.finish(&mut me, then);
             }
             Next::NameOccupant { build } => {

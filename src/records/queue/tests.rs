@@ -390,10 +390,28 @@ fn ok_an_older_build_does_not_start_over_the_live_one() {
 #[test]
 fn ok_an_older_build_does_not_start_over_the_running_one() {
     let mut group = group();
-    group.admit(ticket(3), at(0));
+    group.admit(all(3), at(0));
     begin(&mut group);
-    assert_eq!(group.admit(ticket(2), at(0)), Admission::Ended);
-    assert_eq!(group.admit(ticket(4), at(0)), Admission::Waits);
+    // Whether that one runs is not known yet.
+    assert_eq!(group.admit(all(2), at(0)), Admission::Waits);
+    assert!(group.created(&ticket(3).token, &id(1), at(1)));
+    let by = group.announcements[0].superseded_by.clone().unwrap();
+    assert_eq!(by.build_num.as_deref(), Some("3"));
+    assert!(group.waiting.is_empty());
+    assert_eq!(group.admit(all(1), at(1)), Admission::Ended);
+    assert_eq!(group.admit(all(4), at(1)), Admission::Waits);
+}
+
+#[test]
+fn ok_an_intent_that_gives_way_has_superseded_nobody() {
+    let mut group = group();
+    group.admit(all(3), at(0));
+    begin(&mut group);
+    group.admit(all(2), at(0));
+    assert!(group.busy(&ticket(3).token, ME, Some(&id(7)), at(1)));
+    let waiting: Vec<_> = group.waiting.iter().map(|t| t.build.name()).collect();
+    assert_eq!(group.announcements, []);
+    assert_eq!(waiting, [all(2).build.name(), all(3).build.name()]);
 }
 
 #[test]
