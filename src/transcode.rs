@@ -13,7 +13,7 @@
 //!
 //! Nothing is known of a tar.gz before all of it was inflated, and nothing may be written before the bundle was
 //! judged. So the first reading, which makes the index, also notes what would have to be inflated again
-//! ([`BlockMap`](crate::archive::gzip::BlockMap)): for every large file its CRC-32 and the deflate blocks that hold
+//! ([`BlockMap`]): for every large file its CRC-32 and the deflate blocks that hold
 //! nothing else, and places from which inflating may begin anew. Of large files the second reading needs
 //! their edges alone: the blocks between are named by range, and whoever writes the target copies them, or has
 //! S3 copy them. What is left out is passed over. Small files are inflated a second time, which costs a
