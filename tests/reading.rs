@@ -20,6 +20,13 @@ struct Counted {
 }
 
 impl Counted {
+    fn new(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            got: AtomicU64::new(0),
+        }
+    }
+
     fn got(&self) -> u64 {
         self.got.load(Ordering::Relaxed)
     }
@@ -30,6 +37,42 @@ impl ObjectReader for Counted {
         self.got.fetch_add(range.length(), Ordering::Relaxed);
         Ok(self.bytes.slice(range.start as usize..range.end as usize))
     }
+}
+
+/// Opens an artifact, checks it and reads its `circle.yml`; the bytes that were read beside those of its index.
+async fn check<'a>(
+    store: &'a Counted,
+    key: &str,
+    format: ArchiveFormat,
+) -> (OpenedArtifact<'a, Counted>, u64) {
+    let object = SourceObject {
+        bucket: "artifacts".parse().unwrap(),
+        key: key.parse().unwrap(),
+        version_id: None,
+        etag: ETag::from("0"),
+        size: store.bytes.len() as u64,
+    };
+    let artifact = OpenedArtifact::open(store, object, &Limits::default())
+        .await
+        .unwrap();
+    let for_the_index = store.got();
+    let exclude = globset::GlobSet::empty();
+    let choice = Choice {
+        application_root: "",
+        exclude: &exclude,
+        format,
+    };
+    let contents = choose_contents(&*artifact.index, &choice).unwrap();
+    let (_, report) = artifact
+        .check(&contents, &Options::default())
+        .await
+        .unwrap();
+    assert_eq!(report.findings, []);
+    let circle = find_document(&*artifact.index, CIRCLE_YML, format).unwrap();
+    let found = artifact.contents(&[circle], 1_000).await.unwrap();
+    assert_eq!(found[&circle], b"deployment: {}\n");
+    let added = store.got() - for_the_index;
+    (artifact, added)
 }
 
 const APPSPEC: &str = "version: 0.0\nos: linux\nfiles: [{source: /, destination: /srv}]\n\
@@ -57,36 +100,8 @@ async fn the_check_reads_the_appspec_circle_yml_and_the_hook_scripts_and_no_othe
         zip.write_all(content).unwrap();
     }
     let bytes = Bytes::from(zip.finish().unwrap().into_inner());
-    let object = SourceObject {
-        bucket: "artifacts".parse().unwrap(),
-        key: "app.zip".parse().unwrap(),
-        version_id: None,
-        etag: ETag::from("0"),
-        size: bytes.len() as u64,
-    };
-    let store = Counted {
-        bytes,
-        got: AtomicU64::new(0),
-    };
-    let artifact = OpenedArtifact::open(&store, object, &Limits::default())
-        .await
-        .unwrap();
-    let for_the_index = store.got();
-    let exclude = globset::GlobSet::empty();
-    let choice = Choice {
-        application_root: "",
-        exclude: &exclude,
-        format: ArchiveFormat::Zip,
-    };
-    let contents = choose_contents(&*artifact.index, &choice).unwrap();
-    let (_, report) = artifact
-        .check(&contents, &Options::default())
-        .await
-        .unwrap();
-    assert_eq!(report.findings, []);
-    let circle = find_document(&*artifact.index, CIRCLE_YML, ArchiveFormat::Zip).unwrap();
-    let found = artifact.contents(&[circle], 1_000).await.unwrap();
-    assert_eq!(found[&circle], b"deployment: {}\n");
+    let store = Counted::new(bytes);
+    let (artifact, added) = check(&store, "app.zip", ArchiveFormat::Zip).await;
     let Index::Zip(index) = &*artifact.index else {
         panic!("not a zip")
     };
@@ -95,7 +110,7 @@ async fn the_check_reads_the_appspec_circle_yml_and_the_hook_scripts_and_no_othe
         .filter(|at| read.contains(&std::str::from_utf8(index.name(*at).unwrap()).unwrap()))
         .map(|at| index.span(at).unwrap().length())
         .sum();
-    assert_eq!(store.got() - for_the_index, least);
+    assert_eq!(added, least);
 }
 
 /// A tar.gz of these files, stored rather than deflated.
@@ -124,38 +139,9 @@ async fn of_a_tar_gz_the_check_reads_nothing_anew_but_hook_scripts_and_what_lies
             ("bin/b.sh", b"#!/bin/sh\necho b\n"),
             (CIRCLE_YML, b"deployment: {}\n"),
         ]);
-        let object = SourceObject {
-            bucket: "artifacts".parse().unwrap(),
-            key: "app.tar.gz".parse().unwrap(),
-            version_id: None,
-            etag: ETag::from("0"),
-            size: bytes.len() as u64,
-        };
-        let store = Counted {
-            bytes,
-            got: AtomicU64::new(0),
-        };
-        let size = object.size;
-        let artifact = OpenedArtifact::open(&store, object, &Limits::default())
-            .await
-            .unwrap();
-        let for_the_index = store.got();
-        let exclude = globset::GlobSet::empty();
-        let choice = Choice {
-            application_root: "",
-            exclude: &exclude,
-            format: ArchiveFormat::TarGz,
-        };
-        let contents = choose_contents(&*artifact.index, &choice).unwrap();
-        let (_, report) = artifact
-            .check(&contents, &Options::default())
-            .await
-            .unwrap();
-        assert_eq!(report.findings, []);
-        let circle = find_document(&*artifact.index, CIRCLE_YML, ArchiveFormat::TarGz).unwrap();
-        let found = artifact.contents(&[circle], 1_000).await.unwrap();
-        assert_eq!(found[&circle], b"deployment: {}\n");
-        let added = store.got() - for_the_index;
+        let store = Counted::new(bytes);
+        let (artifact, added) = check(&store, "app.tar.gz", ArchiveFormat::TarGz).await;
+        let size = artifact.source.object.size;
         assert!(
             added <= scripts << 20 && (added > 0) == (scripts > 0),
             "{added} of {size} bytes"

@@ -100,40 +100,34 @@ async fn blocks_of_large_files_are_copied_between_parts_of_bytes_that_pass() {
     assert!(asked(&world, "UploadPart") >= 3);
 }
 
+/// Deploys the artifact while one request is answered with an error, once.
+async fn deployed_in_spite_of(operation: &str, status: u16, code: &str) -> World {
+    let world = world().await;
+    world.aws.faults().on(
+        Match::any().operation(operation).nth(Nth::Number(2)),
+        Fault::FailBefore {
+            status,
+            code: code.to_owned(),
+        },
+    );
+    let drop = world.deploy_build(1, artifact().0.clone()).await;
+    assert_eq!(world.aws.faults().fired(), 1, "{operation}");
+    is_deployed(&world, &drop);
+    world
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_fails_once_is_sent_or_copied_again() {
-    let (tar_gz, _) = artifact();
-    for (operation, number) in [("UploadPartCopy", 2), ("UploadPart", 2)] {
-        let world = world().await;
-        world.aws.faults().on(
-            Match::any().operation(operation).nth(Nth::Number(number)),
-            Fault::FailBefore {
-                status: 500,
-                code: "InternalError".to_owned(),
-            },
-        );
-        let drop = world.deploy_build(1, tar_gz.clone()).await;
-        assert_eq!(world.aws.faults().fired(), 1, "{operation}");
-        is_deployed(&world, &drop);
+    for operation in ["UploadPartCopy", "UploadPart"] {
+        let world = deployed_in_spite_of(operation, 500, "InternalError").await;
         assert_eq!(asked(&world, "CreateMultipartUpload"), 1, "{operation}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_a_part_fails_for_good_no_upload_is_left_behind_and_the_next_delivery_goes_through() {
-    let (tar_gz, _) = artifact();
-    for (operation, number) in [("UploadPartCopy", 2), ("UploadPart", 2)] {
-        let world = world().await;
-        world.aws.faults().on(
-            Match::any().operation(operation).nth(Nth::Number(number)),
-            Fault::FailBefore {
-                status: 403,
-                code: "AccessDenied".to_owned(),
-            },
-        );
-        let drop = world.deploy_build(1, tar_gz.clone()).await;
-        assert_eq!(world.aws.faults().fired(), 1, "{operation}");
-        is_deployed(&world, &drop);
+    for operation in ["UploadPartCopy", "UploadPart"] {
+        let world = deployed_in_spite_of(operation, 403, "AccessDenied").await;
         assert_eq!(asked(&world, "CreateMultipartUpload"), 2, "{operation}");
         assert_eq!(asked(&world, "AbortMultipartUpload"), 1, "{operation}");
         assert_eq!(asked(&world, "CompleteMultipartUpload"), 1, "{operation}");

@@ -55,11 +55,11 @@ fn write_application(folder: &Path, status: u8) {
     }
 }
 
-fn push(folder: &Path, build_num: u32, more: &[&str]) -> Call {
-    let number = build_num.to_string();
-    let mut arguments = vec![
+/// A push of a path as a build of `shop`.
+fn arguments<'a>(path: &'a str, build_num: &'a str) -> Vec<&'a str> {
+    vec![
         "push",
-        ".",
+        path,
         "--to",
         "s3://artifacts/staging",
         "--project",
@@ -69,12 +69,14 @@ fn push(folder: &Path, build_num: u32, more: &[&str]) -> Call {
         "--commit",
         COMMIT,
         "--build-num",
-        &number,
-        "--author",
-        "alice",
-        "--exclude",
-        "drafts",
-    ];
+        build_num,
+    ]
+}
+
+fn push(folder: &Path, build_num: u32, more: &[&str]) -> Call {
+    let number = build_num.to_string();
+    let mut arguments = arguments(".", &number);
+    arguments.extend(["--author", "alice", "--exclude", "drafts"]);
     arguments.extend_from_slice(more);
     Call::new(&arguments, folder)
 }
@@ -542,13 +544,13 @@ async fn an_archive_is_staged_as_it_is_and_deployed() {
     let tree = folder.path().join("tree");
     std::fs::create_dir(&tree).unwrap();
     write_application(&tree, 0);
-    for (build_num, name, arguments) in [
+    for (build_num, name, pack) in [
         (1, "app.zip", &["zip", "-qry", "../app.zip", "."][..]),
         (2, "app.tar.gz", &["tar", "-czf", "../app.tar.gz", "."]),
         (3, "app.tar", &["tar", "-cf", "../app.tar", "."]),
     ] {
-        let packed = std::process::Command::new(arguments[0])
-            .args(&arguments[1..])
+        let packed = std::process::Command::new(pack[0])
+            .args(&pack[1..])
             .current_dir(&tree)
             .status()
             .unwrap();
@@ -556,26 +558,9 @@ async fn an_archive_is_staged_as_it_is_and_deployed() {
         let number = build_num.to_string();
         // Longer than any clock counts: as long as it takes.
         let timeout = u64::MAX.to_string();
-        let call = Call::new(
-            &[
-                "push",
-                name,
-                "--to",
-                "s3://artifacts/staging",
-                "--project",
-                "shop",
-                "--branch",
-                "master",
-                "--commit",
-                COMMIT,
-                "--build-num",
-                &number,
-                "--timeout",
-                &timeout,
-            ],
-            folder.path(),
-        )
-        .with(&world.aws.environment());
+        let mut arguments = arguments(name, &number);
+        arguments.extend(["--timeout", &timeout]);
+        let call = Call::new(&arguments, folder.path()).with(&world.aws.environment());
         let said = call.piped().await;
         assert_eq!(said.code, 0, "{}", said.text);
         let extension = name.strip_prefix("app").unwrap();
