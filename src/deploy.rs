@@ -30,7 +30,7 @@ use crate::intake::{Intake, Notice, StagedArtifact, read_event};
 use crate::journal;
 use crate::key_pattern::{Build, Captures};
 use crate::object::{ObjectKey, SourceObject};
-use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget};
+use crate::records::drop::{Artifact, Drop, DropStatus, DropTarget, TargetName};
 use crate::records::{Change, DocumentStore, Records};
 use crate::redeployment::WishKey;
 use crate::revision::{MultipartUploads, ObjectHead, ObjectStore};
@@ -388,7 +388,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         };
         let mut findings = build_findings;
         findings.extend(judged.warnings.iter().cloned());
-        self.note_targets(drop, &judged, findings).await?;
+        self.note_targets(drop, &judged, findings, invocation)
+            .await?;
         // Every revision stands before the first group hears of the drop: what refuses one refuses the whole.
         let (mut ended, mut shipped) = (Vec::new(), Vec::new());
         for target in &judged.targets {
@@ -408,9 +409,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             };
             shipped.push((name, target, revision));
         }
-        // The first one's is looked at when it is admitted, before anything is written.
-        for (name, ..) in shipped.iter().skip(1) {
-            self.group_in_region(name).await?;
+        // Where one group may not be taken, none is; a single one's is looked at when the drop is admitted to it.
+        if shipped.len() > 1 {
+            for (name, ..) in &shipped {
+                self.group_in_region(name).await?;
+            }
         }
         let mut taken = Vec::new();
         for turn in ended {
@@ -432,12 +435,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         self.status_after(drop, taken).await
     }
 
-    /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones.
+    /// Writes the judged targets into the drop's document, once: a later attempt works on the same ones, as far
+    /// as the settings still name them. Nobody would ever come back to the others, so that they end here.
     async fn note_targets(
         &self,
         drop: &mut Drop,
         judged: &judge::Judged<'_, S>,
         findings: Vec<Finding>,
+        invocation: &Invocation,
     ) -> Result<(), Retry> {
         let now = Timestamp::now();
         let targets: Vec<DropTarget> = judged
@@ -458,18 +463,33 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 updated_at: now,
             })
             .collect();
+        let is_first = drop.deployments.is_empty();
+        let mut stay: Vec<TargetName> = targets.iter().map(DropTarget::name).collect();
+        if !drop.deployments.iter().all(|known| known.stays(&stay)) {
+            stay.extend(self.targets_with_turn(drop).await?);
+        }
+        let mut was_open = false;
         *drop = self
             .change_drop(drop, |drop| {
-                if !drop.deployments.is_empty() {
+                was_open = !drop.status.is_terminal();
+                // What another attempt noted meanwhile, it works on.
+                if is_first && !drop.deployments.is_empty() {
                     return false;
                 }
-                drop.deployments.clone_from(&targets);
-                drop.deployment_block = Some(judged.block.clone());
-                drop.findings.clone_from(&findings);
+                if !drop.deployments.iter().any(|known| known.stays(&stay)) {
+                    drop.deployments.clone_from(&targets);
+                    drop.deployment_block = Some(judged.block.clone());
+                    drop.findings.clone_from(&findings);
+                    return true;
+                }
+                if drop.deployments.iter().all(|known| known.stays(&stay)) {
+                    return false;
+                }
+                drop.close(DropStatus::Ignored, &[], &stay, now);
                 true
             })
             .await?;
-        Ok(())
+        self.finish(drop, was_open, invocation).await
     }
 
     /// Ends a drop, but for the targets that have a turn in their group, or had one.
@@ -480,40 +500,42 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         findings: Vec<Finding>,
         invocation: &Invocation,
     ) -> Result<DropStatus, Retry> {
-        // What a group decided is not undone by what a later attempt found.
-        let mut has_turn = Vec::new();
-        for target in &drop.deployments {
-            let (application, group) = (&target.application, &target.deployment_group);
-            let group = self.records.group(application, group).await?;
-            if group.is_some_and(|group| group.knows(&drop.drop_id)) {
-                has_turn.push((target.application.clone(), target.deployment_group.clone()));
-            }
-        }
-        let mut is_news = false;
+        let has_turn = self.targets_with_turn(drop).await?;
+        let now = Timestamp::now();
+        let mut was_open = false;
         let closed = self
             .change_drop(drop, |drop| {
-                is_news = !drop.status.is_terminal();
-                if !is_news {
-                    return false;
+                was_open = !drop.status.is_terminal();
+                if was_open {
+                    drop.close(status, &findings, &has_turn, now);
                 }
-                drop.close(status, &findings, &has_turn);
-                true
+                was_open
             })
             .await?;
-        if closed.status.is_terminal() {
-            self.records.close_drop(&drop.drop_id).await?;
-        }
-        if is_news && closed.status.is_terminal() {
-            let decision = Decision::DropEnded {
-                status: closed.status,
-                seconds_from_upload: seconds_from(closed.artifact.uploaded_at, closed.updated_at),
-                findings: &closed.findings,
-            };
-            invocation
-                .journal
-                .tell(&Subject::of_drop(&closed), &decision);
-        }
+        self.finish(&closed, was_open, invocation).await?;
         Ok(closed.status)
+    }
+
+    /// Takes the mark of a drop away that has ended, and tells its end where it was open before.
+    async fn finish(
+        &self,
+        drop: &Drop,
+        was_open: bool,
+        invocation: &Invocation,
+    ) -> Result<(), Retry> {
+        if !drop.status.is_terminal() {
+            return Ok(());
+        }
+        self.records.close_drop(&drop.drop_id).await?;
+        if was_open {
+            let decision = Decision::DropEnded {
+                status: drop.status,
+                seconds_from_upload: seconds_from(drop.artifact.uploaded_at, drop.updated_at),
+                findings: &drop.findings,
+            };
+            invocation.journal.tell(&Subject::of_drop(drop), &decision);
+        }
+        Ok(())
     }
 
     /// Changes the drop's document, as long as it is still this drop's; gives it as it stands then.

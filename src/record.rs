@@ -24,7 +24,7 @@ use crate::fault::{Retry, RetryReason, batch_answer};
 use crate::finding::Finding;
 use crate::intake::{DeploymentStateChange, Intake, Notice, read_event};
 use crate::journal;
-use crate::records::drop::{ABANDONED, DropStatus};
+use crate::records::drop::{ABANDONED, DropId, DropStatus};
 use crate::records::group::Running;
 use crate::records::{Change, DocumentStore, OpenGroup, Records};
 use crate::service_error::ServiceError;
@@ -215,14 +215,8 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
                 }
             }
         }
-        let abandoned = match self.settle_drops(invocation).await {
-            Ok(abandoned) => abandoned,
-            Err(retry) => {
-                journal::given_back(&retry);
-                first_trouble.get_or_insert(retry);
-                0
-            }
-        };
+        let (abandoned, trouble) = self.settle_drops(invocation).await;
+        let first_trouble = first_trouble.or(trouble);
         invocation.journal.tell(
             &Subject::default(),
             &Decision::Settled {
@@ -336,67 +330,89 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         Ok(())
     }
 
-    /// Drops that were claimed and never came as far as a group.
-    async fn settle_drops(&self, invocation: &Invocation) -> Result<usize, Retry> {
+    /// Drops that were claimed and never came as far as a group: how many were given up, and the first trouble.
+    async fn settle_drops(&self, invocation: &Invocation) -> (usize, Option<Retry>) {
+        let open = match self.records.open_drops().await {
+            Ok(open) => open,
+            Err(retry) => {
+                journal::given_back(&retry);
+                return (0, Some(retry));
+            }
+        };
         let now = Timestamp::now();
-        let mut abandoned = 0;
-        for open in self.records.open_drops().await? {
-            if now.duration_since(open.since) < ABANDONED_AFTER {
+        let (mut abandoned, mut first_trouble) = (0_usize, None);
+        for marker in &open {
+            if now.duration_since(marker.since) < ABANDONED_AFTER {
                 continue;
             }
-            let Some(staged_key) = self.records.staged_key_of(&open.drop_id).await? else {
-                continue;
-            };
-            let mut in_a_group = false;
-            if let Some(drop) = self
-                .records
-                .drop(&staged_key)
-                .await?
-                .filter(|drop| drop.drop_id == open.drop_id)
-            {
-                for target in &drop.deployments {
-                    let group = self
-                        .records
-                        .group(&target.application, &target.deployment_group)
-                        .await?;
-                    in_a_group |= group.is_some_and(|group| group.holds(&open.drop_id));
+            // One drop's trouble is not the others'.
+            match self.settle_drop(&marker.drop_id, now, invocation).await {
+                Ok(gave_up) => abandoned += usize::from(gave_up),
+                Err(retry) => {
+                    journal::given_back(&retry);
+                    first_trouble.get_or_insert(retry);
                 }
             }
-            if in_a_group {
-                continue;
-            }
-            let gave_up = self
-                .records
-                .update_drop(&staged_key, |drop| match drop {
-                    Some(mut drop) if drop.drop_id == open.drop_id && !drop.status.is_terminal() => {
-                        for target in drop.deployments.iter_mut().filter(|target| !target.status.is_terminal()) {
-                            target.status = DropStatus::Failed;
-                            target.updated_at = now;
-                        }
-                        drop.status = DropStatus::Failed;
-                        drop.findings.push(Finding::refuse(
-                            ABANDONED,
-                            "the deploy function did not finish this drop, and Lambda has stopped trying",
-                            "look at the function's log and failure queue, then redrive the message or upload the artifact again",
-                        ));
-                        drop.updated_at = now;
-                        Change::Write(drop.clone(), Some(drop))
-                    }
-                    _ => Change::Keep(None),
-                })
-                .await?;
-            if let Some(drop) = &gave_up {
-                abandoned += 1;
-                let decision = Decision::DropEnded {
-                    status: drop.status,
-                    seconds_from_upload: seconds_from(drop.artifact.uploaded_at, now),
-                    findings: &drop.findings,
-                };
-                invocation.journal.tell(&Subject::of_drop(drop), &decision);
-            }
-            self.records.close_drop(&open.drop_id).await?;
         }
-        Ok(abandoned)
+        (abandoned, first_trouble)
+    }
+
+    /// Gives a drop up that was marked long ago, unless its end is a group's business; tells whether it did.
+    async fn settle_drop(
+        &self,
+        drop_id: &DropId,
+        now: Timestamp,
+        invocation: &Invocation,
+    ) -> Result<bool, Retry> {
+        let Some(staged_key) = self.records.staged_key_of(drop_id).await? else {
+            return Ok(false);
+        };
+        if let Some(drop) = self
+            .records
+            .drop(&staged_key)
+            .await?
+            .filter(|drop| drop.drop_id == *drop_id)
+        {
+            for target in &drop.deployments {
+                let group = self
+                    .records
+                    .group(&target.application, &target.deployment_group)
+                    .await?;
+                if group.is_some_and(|group| group.holds(drop_id)) {
+                    return Ok(false);
+                }
+            }
+        }
+        let gave_up = self
+            .records
+            .update_drop(&staged_key, |drop| match drop {
+                Some(mut drop) if drop.drop_id == *drop_id && !drop.status.is_terminal() => {
+                    for target in drop.deployments.iter_mut().filter(|target| !target.status.is_terminal()) {
+                        target.status = DropStatus::Failed;
+                        target.updated_at = now;
+                    }
+                    drop.status = DropStatus::Failed;
+                    drop.findings.push(Finding::refuse(
+                        ABANDONED,
+                        "the deploy function did not finish this drop, and Lambda has stopped trying",
+                        "look at the function's log and failure queue, then redrive the message or upload the artifact again",
+                    ));
+                    drop.updated_at = now;
+                    Change::Write(drop.clone(), Some(drop))
+                }
+                _ => Change::Keep(None),
+            })
+            .await?;
+        if let Some(drop) = &gave_up {
+            let decision = Decision::DropEnded {
+                status: drop.status,
+                seconds_from_upload: seconds_from(drop.artifact.uploaded_at, now),
+                findings: &drop.findings,
+            };
+            invocation.journal.tell(&Subject::of_drop(drop), &decision);
+        }
+        self.records.close_drop(drop_id).await?;
+        Ok(gave_up.is_some())
     }
 
     fn conductor<'a>(&'a self, invocation: &'a Invocation) -> Conductor<'a, D, C> {

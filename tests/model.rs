@@ -11,9 +11,10 @@
 //!
 //! Worlds are bounded by how many crashes, duplicates, lost events and lost answers one history holds
 //! ([`Bounds`]). In every state: no build has two places or none, no two deployments of ours are active, none
-//! is made twice, none lands over a newer one. From every state, without any further fault, an end is reached
-//! in which every drop tells what became of it. A rule that is switched off ([`Rule`]) is left out of the steps
-//! here, never of the code under test, and must be missed: that is how the checker is itself checked.
+//! is made twice, none lands over a newer one, and of `queue: all` none is superseded by one that has no
+//! deployment. From every state, without any further fault, an end is reached in which every drop tells what
+//! became of it. A rule that is switched off ([`Rule`]) is left out of the steps here, never of the code under
+//! test, and must be missed: that is how the checker is itself checked.
 
 mod documents;
 mod explore;
@@ -273,6 +274,13 @@ fn every_rule_is_missed_when_it_is_left_out() {
     is_missed(Rule::Schedule, Bounds { lost: 1, ..one });
     let two = Bounds::of(&[1, 2]);
     is_missed(Rule::OlderThanLive, two.clone());
+    is_missed(
+        Rule::DeploymentFirst,
+        Bounds {
+            queue: Queue::All,
+            ..two.clone()
+        },
+    );
     is_missed(Rule::CompareAndSwap, two.clone());
     is_missed(
         Rule::AnnounceUntilTold,

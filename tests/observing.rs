@@ -33,7 +33,7 @@ fn printed(world: &World) -> Vec<(String, Value)> {
 }
 
 /// The log's lines: decision, line.
-fn decisions(world: &World) -> Vec<(String, Value)> {
+pub fn decisions(world: &World) -> Vec<(String, Value)> {
     let lines = printed(world).into_iter();
     lines
         .filter_map(|(_, line)| Some((line["decision"].as_str()?.to_owned(), line)))
@@ -42,7 +42,7 @@ fn decisions(world: &World) -> Vec<(String, Value)> {
 
 /// Waits until what was printed holds that: a line may be read later than the answer that came after it.
 /// Whoever waits in vain fails at the assertion that follows.
-async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
+pub async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
     for _ in 0..500 {
         if holds(world) {
             return;
@@ -52,7 +52,7 @@ async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
 }
 
 /// The sum of each metric, by its dimension's value.
-fn metrics(world: &World) -> BTreeMap<(String, String), u64> {
+pub fn metrics(world: &World) -> BTreeMap<(String, String), u64> {
     let mut sums = BTreeMap::new();
     for (_, line) in printed(world) {
         let Some(directives) = line["_aws"]["CloudWatchMetrics"].as_array() else {
@@ -82,7 +82,7 @@ fn metrics(world: &World) -> BTreeMap<(String, String), u64> {
     sums
 }
 
-fn sum(metrics: &BTreeMap<(String, String), u64>, name: &str, value: &str) -> u64 {
+pub fn sum(metrics: &BTreeMap<(String, String), u64>, name: &str, value: &str) -> u64 {
     let key = (name.to_owned(), value.to_owned());
     metrics.get(&key).copied().unwrap_or_default()
 }

@@ -5,6 +5,7 @@ use stagedrop::local::Options;
 use stagedrop::local::codedeploy::{LimitWording, Platform};
 use stagedrop::local::faults::{Fault, Match, Nth};
 
+use crate::observing::{ON_AWS, decisions, read_until};
 use crate::support::{
     ARTIFACTS, COMMIT, World, application, automatic, broken_application, by_hand, silent,
     staged_key,
@@ -184,6 +185,55 @@ async fn a_drop_that_nobody_finishes_is_given_up_after_seven_hours_and_can_be_re
     world.aws.settled().await;
     assert_eq!(world.drop_record(&key)["status"], "succeeded");
     assert_eq!(world.open(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_whose_record_cannot_be_read_does_not_keep_the_others_from_being_given_up() {
+    let world = World::with_environment(automatic(), &ON_AWS).await;
+    world.aws.faults().on(
+        Match::any()
+            .operation("GetObject")
+            .path_with("settings/shop.yml")
+            .nth(Nth::Every),
+        Fault::FailBefore {
+            status: 403,
+            code: "AccessDenied".to_owned(),
+        },
+    );
+    for build_num in [1, 2] {
+        world.put(&staged_key(build_num), application(build_num));
+    }
+    world.aws.quiet().await;
+    // The schedule takes them in this order, whichever upload got which id.
+    let marks = world.open();
+    let staged: Vec<String> = marks
+        .iter()
+        .map(|mark| {
+            let seven_hours = std::time::Duration::from_secs(7 * 3_600);
+            world.aws.store().age(ARTIFACTS, mark, seven_hours).unwrap();
+            let marker = world.record(mark.strip_prefix("records/").unwrap());
+            marker.unwrap()["staged_key"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(staged.len(), 2, "{marks:?}");
+    world.put(
+        &format!("records/drops/{}.json", staged[0]),
+        "neither a drop nor JSON",
+    );
+    let error = world.schedule().await.unwrap_err();
+    assert_eq!(error.error_type, "RecordUnreadable");
+    let drop = world.drop_record(&staged[1]);
+    assert_eq!(drop["status"], "failed", "{drop:#}");
+    assert_eq!(drop["findings"][0]["code"], "drop-abandoned", "{drop:#}");
+    assert_eq!(world.open(), [marks[0].as_str()]);
+    let settled = |world: &World| {
+        decisions(world)
+            .into_iter()
+            .find(|(name, _)| name == "settled")
+    };
+    read_until(&world, |world| settled(world).is_some()).await;
+    let (_, line) = settled(&world).unwrap();
+    assert_eq!(line["abandoned"], 1, "{line:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

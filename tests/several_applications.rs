@@ -8,11 +8,24 @@ use stagedrop::local::events::RoutedEvent;
 use stagedrop::local::faults::{Fault, Match, Nth};
 use stagedrop::local::s3::Attributes;
 
+use crate::observing::{ON_AWS, metrics, read_until, sum};
 use crate::support::{ARTIFACTS, REVISIONS, World, application, automatic, staged_key};
+
+/// Settings whose only block names these applications.
+fn settings(names: &[&str]) -> String {
+    let mut settings =
+        "deployment:\n  production:\n    branch: master\n    codedeploy:\n".to_owned();
+    for name in names {
+        settings += &format!(
+            "      {name}:\n        deployment_group: production\n        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: 'apps/{name}-{{BUILD_NUM}}'}}}}\n"
+        );
+    }
+    settings
+}
 
 /// The applications `api` and `shop`, in the order in which they are worked on.
 async fn world() -> World {
-    let world = World::start(automatic()).await;
+    let world = World::with_environment(automatic(), &ON_AWS).await;
     world
         .aws
         .create_application("api", Platform::Server)
@@ -21,28 +34,21 @@ async fn world() -> World {
         .aws
         .create_deployment_group("api", "production")
         .unwrap();
-    let block = |name: &str| {
-        format!(
-            "      {name}:\n        deployment_group: production\n        revision_location: {{revision_type: S3, s3_location: {{bucket: revisions, key_pattern: 'apps/{name}-{{BUILD_NUM}}'}}}}\n"
-        )
-    };
-    world.put(
-        "settings/shop.yml",
-        format!(
-            "deployment:\n  production:\n    branch: master\n    codedeploy:\n{}{}",
-            block("api"),
-            block("shop")
-        ),
-    );
+    world.put("settings/shop.yml", settings(&["api", "shop"]));
     world
 }
 
 /// `shop`'s group cannot be written.
 fn deny_shop(world: &World) {
+    deny(world, "records/groups/shop/");
+}
+
+/// What lies there cannot be written.
+fn deny(world: &World, path: &str) {
     world.aws.faults().on(
         Match::any()
             .operation("PutObject")
-            .path_with("records/groups/shop/")
+            .path_with(path)
             .nth(Nth::Every),
         Fault::FailBefore {
             status: 403,
@@ -94,6 +100,95 @@ async fn where_one_revision_cannot_be_written_nothing_is_deployed() {
     assert_eq!(targets(&drop), of("rejected", "rejected"));
     assert_eq!(world.our_deployments(), Vec::<String>::new());
     assert_eq!(world.record("groups/api/production.json"), None);
+    assert_eq!(world.open(), Vec::<String>::new());
+    world.check_records();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_first_group_may_not_be_taken_nothing_is_deployed() {
+    let world = world().await;
+    world.deploy_build(1, application(1)).await;
+    let name = "groups/api/production.json";
+    let group = world.record(name).unwrap().to_string();
+    let elsewhere = group.replace("us-east-1", "eu-central-1");
+    assert_ne!(group, elsewhere);
+    world.put(&format!("records/{name}"), elsewhere);
+    let drop = world.deploy_build(2, application(2)).await;
+    assert_eq!(drop["status"], "rejected", "{drop:#}");
+    assert_eq!(drop["findings"][0]["code"], "group-region-conflict");
+    assert_eq!(targets(&drop), of("rejected", "rejected"));
+    assert_eq!(world.our_deployments().len(), 2);
+    assert_eq!(world.open(), Vec::<String>::new());
+    world.check_records();
+}
+
+/// Drops a build whose objects there cannot be written; once they can, names other applications and lets the
+/// event come again. Gives the drop as it was before and is then.
+async fn with_others_named(world: &World, denied: &str, names: &[&str]) -> (Value, Value) {
+    deny(world, denied);
+    world.put(&staged_key(1), application(1));
+    world.aws.settled().await;
+    let letter = world.functions.deploy.take_dead_letters().remove(0);
+    let before = world.drop_record(&staged_key(1));
+    world.aws.faults().clear();
+    world.put("settings/shop.yml", settings(names));
+    world.invoke_deploy(letter.event).await.unwrap();
+    world.aws.settled().await;
+    (before, world.drop_record(&staged_key(1)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_longer_named_before_anything_was_deployed_is_not_waited_for() {
+    let world = world().await;
+    let (before, drop) = with_others_named(&world, "apps/shop-1", &["api"]).await;
+    assert_eq!(targets(&before), of("deploying", "deploying"));
+    assert_eq!(targets(&drop), of("succeeded", "ignored"), "{drop:#}");
+    assert_eq!(drop["status"], "succeeded");
+    assert_ne!(
+        drop["deployments"][1]["updated_at"],
+        before["deployments"][1]["updated_at"]
+    );
+    assert_eq!(world.our_deployments().len(), 1);
+    assert_eq!(world.open(), Vec::<String>::new());
+    world.check_records();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_longer_named_after_the_others_have_ended_ends_the_drop() {
+    let world = world().await;
+    let (before, drop) = with_others_named(&world, "records/groups/shop/", &["api"]).await;
+    assert_eq!(targets(&before), of("succeeded", "deploying"));
+    assert_eq!(targets(&drop), of("succeeded", "ignored"), "{drop:#}");
+    assert_eq!(drop["status"], "succeeded");
+    assert_eq!(world.our_deployments().len(), 1);
+    // What marks a group whose document could not be written is the schedule's to take.
+    let marker = "records/open/groups/shop/production/1";
+    assert_eq!(world.open(), [marker]);
+    let hours = Duration::from_secs(2 * 3_600);
+    world.aws.store().age(ARTIFACTS, marker, hours).unwrap();
+    world.schedule().await.unwrap();
+    assert_eq!(world.open(), Vec::<String>::new());
+    world.check_records();
+    let ended = |world: &World| sum(&metrics(world), "Drops", "succeeded");
+    read_until(&world, |world| ended(world) == 1).await;
+    assert_eq!(ended(&world), 1, "{:#?}", metrics(&world));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_named_any_more_who_was_the_others_are_deployed() {
+    let world = world().await;
+    world.put("settings/shop.yml", settings(&["shop"]));
+    let (before, drop) = with_others_named(&world, "apps/shop-1", &["api"]).await;
+    assert_eq!(
+        targets(&before),
+        [("shop".to_owned(), "deploying".to_owned())]
+    );
+    assert_eq!(
+        targets(&drop),
+        [("api".to_owned(), "succeeded".to_owned())],
+        "{drop:#}"
+    );
+    assert_eq!(drop["status"], "succeeded");
     assert_eq!(world.open(), Vec::<String>::new());
     world.check_records();
 }
@@ -177,4 +272,8 @@ async fn the_schedule_answers_what_it_settled_also_where_one_group_has_trouble()
     assert_eq!(targets(&drop), of("succeeded", "succeeded"), "{drop:#}");
     assert_eq!(world.open(), Vec::<String>::new());
     world.check_records();
+    // Each end once, whatever came between it and its group.
+    let ended = |world: &World| sum(&metrics(world), "Deployments", "succeeded");
+    read_until(&world, |world| ended(world) == 2).await;
+    assert_eq!(ended(&world), 2, "{:#?}", metrics(&world));
 }

@@ -36,10 +36,11 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         }
         let is_told = known.as_ref().is_some_and(|known| known.drop.is_some());
         let is_over = info.status.is_terminal();
-        let mut has_ended = false;
         let seen = if is_over {
             let before = self.attribute(name, info, &mut news).await?;
-            has_ended = self.write(known, &news).await?;
+            let has_ended = self.write(known, &news).await?;
+            // At once: whoever comes again after trouble with the group finds no news here any more.
+            self.tell_recorded(&news, has_ended);
             Some(self.pass_to_group(name, info, &news, before).await?)
         } else {
             let seen = if is_told {
@@ -48,11 +49,13 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
                 let before = self.attribute(name, info, &mut news).await?;
                 Some(self.pass_to_group(name, info, &news, before).await?)
             };
-            self.write(known, &news).await?;
+            let has_ended = self.write(known, &news).await?;
+            self.tell_recorded(&news, has_ended);
             seen
         };
         self.link_rollbacks(&news, now).await?;
-        self.tell_recorded(&news, has_ended);
+        // Only now: with an outcome to answer, the schedule would hide the group's trouble at every tick.
+        self.keep_outcome(&news);
         Ok(seen)
     }
 

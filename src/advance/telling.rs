@@ -68,7 +68,7 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
         self.invocation.journal.tell(&subject, &decision);
     }
 
-    /// Logs and counts what was recorded of a deployment, and keeps its end for the answer.
+    /// Logs and counts what was recorded of a deployment.
     pub(super) fn tell_recorded(&self, record: &DeploymentRecord, has_ended: bool) {
         let subject = Subject {
             build: record.build.as_ref(),
@@ -85,11 +85,14 @@ impl<D: DocumentStore, C: CodeDeploy> Conductor<'_, D, C> {
             has_ended: has_ended && record.drop.is_some(),
             error_code: record.error.as_ref().map(|error| error.code.as_str()),
         };
-        let journal = &self.invocation.journal;
-        journal.tell(&subject, &decision);
+        self.invocation.journal.tell(&subject, &decision);
+    }
+
+    /// Keeps a deployment's end for the answer.
+    pub(super) fn keep_outcome(&self, record: &DeploymentRecord) {
         if record.status.is_terminal() {
             // Also where it was recorded before: the answer of that time may not have come through.
-            journal.outcome(json!({
+            self.invocation.journal.outcome(json!({
                 "deployment_id": record.deployment_id,
                 "application": record.application,
                 "deployment_group": record.deployment_group,

@@ -5,7 +5,7 @@ use crate::advance::{GroupName, Invocation, Seen};
 use crate::deployment::{CodeDeploy, DeploymentConfigs};
 use crate::fault::{Fault, Retry};
 use crate::records::DocumentStore;
-use crate::records::drop::{Drop, DropStatus};
+use crate::records::drop::{Drop, DropStatus, TargetName};
 use crate::revision::{MultipartUploads, ObjectStore};
 
 /// A group in which a drop has its turn, and its document where it was just read or written.
@@ -38,6 +38,20 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             }
         }
         Ok((!turns.is_empty()).then_some(turns))
+    }
+
+    /// The targets that have a turn in their group, or had one: what a group decided is not undone by what a later
+    /// attempt found.
+    pub(super) async fn targets_with_turn(&self, drop: &Drop) -> Result<Vec<TargetName>, Retry> {
+        let mut has_turn = Vec::new();
+        for target in &drop.deployments {
+            let (application, group) = (&target.application, &target.deployment_group);
+            let group = self.records.group(application, group).await?;
+            if group.is_some_and(|group| group.knows(&drop.drop_id)) {
+                has_turn.push(target.name());
+            }
+        }
+        Ok(has_turn)
     }
 
     /// Advances a group in which a drop has its turn, and lets its document say so where it waits; gives the

@@ -173,6 +173,9 @@ pub struct RevisionCounts {
     pub bytes_put: u64,
 }
 
+/// What tells the targets of a drop apart.
+pub type TargetName = (ApplicationName, DeploymentGroupName);
+
 /// One target of a drop: an application and its deployment group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DropTarget {
@@ -210,6 +213,20 @@ pub struct DropTarget {
 }
 
 impl DropTarget {
+    /// Its name among the drop's.
+    pub fn name(&self) -> TargetName {
+        (self.application.clone(), self.deployment_group.clone())
+    }
+
+    /// Whether it stays as it is where the drop is [closed](Drop::close) but for these targets.
+    pub fn stays(&self, names: &[TargetName]) -> bool {
+        self.status.is_terminal()
+            || self.deployment_id.is_some()
+            || names.iter().any(|(application, group)| {
+                self.application == *application && self.deployment_group == *group
+            })
+    }
+
     /// Takes the end that a group announced; tells whether anything changed. The group decides: whoever ended
     /// the target before that did not know of its turn.
     fn take(&mut self, end: &Announcement) -> bool {
@@ -314,6 +331,7 @@ impl Drop {
             // Whatever else fails has a deployment.
             if target.status == DropStatus::Failed && target.deployment_id.is_none() {
                 target.status = DropStatus::Deploying;
+                target.updated_at = fresh.updated_at;
             }
         }
         let has_ended = |target: &DropTarget| target.status.is_terminal();
@@ -326,25 +344,22 @@ impl Drop {
         self
     }
 
-    /// Ends a drop, ignored or rejected, but for targets that are deployed, have ended, or have a turn in their
-    /// group.
+    /// Ends a drop, ignored or rejected, but for targets that are deployed or have ended, and for these: those
+    /// that have a turn in their group, or are still to get one.
     pub fn close(
         &mut self,
         status: DropStatus,
         findings: &[Finding],
-        has_turn: &[(ApplicationName, DeploymentGroupName)],
+        stay: &[TargetName],
+        now: Timestamp,
     ) {
         let mut is_whole = true;
         for target in &mut self.deployments {
-            let stays = target.status.is_terminal()
-                || target.deployment_id.is_some()
-                || has_turn.iter().any(|(application, group)| {
-                    target.application == *application && target.deployment_group == *group
-                });
-            if stays {
+            if target.stays(stay) {
                 is_whole = false;
             } else {
                 target.status = status;
+                target.updated_at = now;
             }
         }
         if is_whole {
@@ -400,5 +415,95 @@ impl Drop {
         }) {
             self.status = status;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn target(application: &str, status: DropStatus) -> DropTarget {
+        DropTarget {
+            application: application.parse().unwrap(),
+            deployment_group: "production".parse().unwrap(),
+            region: "us-east-1".parse().unwrap(),
+            deployment_config: None,
+            status,
+            revision: None,
+            counts: None,
+            deployment_id: None,
+            superseded_by: None,
+            error: None,
+            failures: Vec::new(),
+            updated_at: at(1),
+        }
+    }
+
+    /// A drop that was claimed in second 1, with these targets.
+    fn drop_of(targets: &[(&str, DropStatus)]) -> Drop {
+        let object = SourceObject {
+            bucket: "artifacts".parse().unwrap(),
+            key: "staging/1.zip".parse().unwrap(),
+            version_id: None,
+            etag: "e".into(),
+            size: 1,
+        };
+        let artifact = Artifact {
+            object,
+            sequencer: None,
+            uploaded_at: at(0),
+        };
+        let deployments = targets.iter().map(|(name, status)| target(name, *status));
+        let mut drop = Drop {
+            deployments: deployments.collect(),
+            ..Drop::claimed(artifact, Build::default(), at(1))
+        };
+        drop.conclude();
+        drop
+    }
+
+    /// The status of each target, and the second since which it is so.
+    fn targets(drop: &Drop) -> Vec<(DropStatus, i64)> {
+        let targets = drop.deployments.iter();
+        targets
+            .map(|target| (target.status, target.updated_at.as_second()))
+            .collect()
+    }
+
+    #[test]
+    fn ok_who_is_closed_is_so_from_then_on() {
+        use DropStatus::{Deploying, Ignored, Rejected, Succeeded};
+        let mut drop = drop_of(&[("api", Deploying), ("shop", Deploying)]);
+        drop.close(Rejected, &[], &[], at(5));
+        assert_eq!(targets(&drop), [(Rejected, 5), (Rejected, 5)]);
+        assert_eq!(drop.status, Rejected);
+
+        let mut drop = drop_of(&[("api", Succeeded), ("shop", Deploying), ("web", Deploying)]);
+        let web = target("web", Deploying).name();
+        drop.close(Ignored, &[], &[web], at(5));
+        assert_eq!(
+            targets(&drop),
+            [(Succeeded, 1), (Ignored, 5), (Deploying, 1)]
+        );
+        assert_eq!(drop.status, Deploying);
+        drop.close(Ignored, &[], &[], at(6));
+        assert_eq!(targets(&drop), [(Succeeded, 1), (Ignored, 5), (Ignored, 6)]);
+        assert_eq!(drop.status, Succeeded);
+    }
+
+    #[test]
+    fn ok_what_is_taken_up_again_is_so_from_then_on() {
+        use DropStatus::{Deploying, Failed, Succeeded};
+        let known = drop_of(&[("api", Succeeded), ("shop", Failed)]);
+        let mut fresh = drop_of(&[]);
+        fresh.updated_at = at(7);
+        let again = known.taken_up_again(&fresh);
+        assert_eq!(targets(&again), [(Succeeded, 1), (Deploying, 7)]);
     }
 }

@@ -181,6 +181,20 @@ fn ending(deployment: u8, owner: u8, phase: Phase) -> End {
     }
 }
 
+/// Whether a document tells of a deployment of that build, under way or ended.
+fn has_deployment(group: &Group, build_num: Option<&str>) -> bool {
+    let is_it = |build: &Build| build.build_num.as_deref() == build_num;
+    let is_running =
+        matches!(&group.running, Some(Running::Deploying { ticket, .. }) if is_it(&ticket.build));
+    let live = group.live.as_ref().and_then(|live| live.build.as_ref());
+    let mut ended = group
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.deployment_id.is_some())
+        .filter_map(|outcome| outcome.build.as_ref());
+    is_running || live.is_some_and(is_it) || ended.any(is_it)
+}
+
 impl Documents {
     pub fn new(bounds: Bounds) -> Self {
         let mut documents = Self {
@@ -296,7 +310,7 @@ impl Documents {
             Op::Admit { build } => {
                 let ticket = self.ticket(build);
                 let admit = |group: &mut Group| group.admit(ticket, now) != Admission::Known;
-                let admitted = self.without_live(group, admit);
+                let admitted = self.without_live(group, |group| self.with_intent(group, admit));
                 (admitted, !self.is_without(Rule::IntentFirst))
             }
             Op::Begin => (true, true),
@@ -374,6 +388,24 @@ impl Documents {
         let answer = transition(group);
         group.live = live;
         answer
+    }
+
+    /// Applies a transition that looks at who runs; without [`Rule::DeploymentFirst`] an intent does already.
+    fn with_intent<R>(&self, group: &mut Group, transition: impl FnOnce(&mut Group) -> R) -> R {
+        let running = group.running.clone();
+        if self.is_without(Rule::DeploymentFirst)
+            && let Some(Running::Intended { ticket, since, .. }) = &running
+        {
+            group.running = Some(Running::Deploying {
+                ticket: ticket.clone(),
+                deployment_id: id(NOBODY),
+                since: *since,
+            });
+            let answer = transition(group);
+            group.running = running;
+            return answer;
+        }
+        transition(group)
     }
 
     /// Checks a document, leaves out what no transition looks at, and numbers it.
@@ -516,13 +548,14 @@ impl Documents {
             return Err(format!("{} builds wait", group.waiting.len()));
         }
         for end in &group.announcements {
-            self.check_superseded(end)?;
+            self.check_superseded(group, end)?;
         }
         Ok(())
     }
 
-    /// Who is superseded is told by whom: by a newer build, or by one that was dropped anew on purpose.
-    fn check_superseded(&self, end: &Announcement) -> Result<(), String> {
+    /// Who is superseded is told by whom: by a newer build, or by one that was dropped anew on purpose. Where all
+    /// are to be deployed, it is one that has a deployment: whoever only waits or intends to may come after it.
+    fn check_superseded(&self, group: &Group, end: &Announcement) -> Result<(), String> {
         let is_superseded = end.status == EndStatus::Superseded;
         let Some(SupersededBy { build_num, .. }) = &end.superseded_by else {
             // Left out of the documents that are numbered already.
@@ -533,6 +566,11 @@ impl Documents {
         let fits = by.is_some_and(|by| by > own || self.bounds.redeploys.contains(&by));
         if is_superseded && !fits {
             return Err(format!("build {own} is superseded by {by:?}"));
+        }
+        if self.bounds.queue == Queue::All && !has_deployment(group, build_num.as_deref()) {
+            return Err(format!(
+                "build {own} is superseded by {by:?}, which has no deployment"
+            ));
         }
         Ok(())
     }

@@ -16,6 +16,8 @@ pub enum Rule {
     OccupantAgain,
     /// What is older than the live build is superseded.
     OlderThanLive,
+    /// An intent supersedes nobody: it may have to give way yet.
+    DeploymentFirst,
     /// A ticket is admitted only if nobody was since the drop's record was read.
     AdmittedSince,
     /// What the group knew when it was read is not admitted, though it may be forgotten by now.
