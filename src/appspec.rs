@@ -297,8 +297,13 @@ impl Report<'_> {
             YamlError::TooDeep { .. } | YamlError::TooManyEvents { .. } => {
                 ("appspec-too-complex", "write it flatter and shorter")
             }
+            YamlError::TagsTooLarge { .. } => (
+                "appspec-too-complex",
+                "take the tags out, or have `%TAG` stand for less",
+            ),
             YamlError::TooManyAliases { .. }
             | YamlError::TooManyNodes { .. }
+            | YamlError::CopiesTooLarge { .. }
             | YamlError::UnknownAnchor { .. }
             | YamlError::RecursiveAlias { .. } => (
                 "appspec-alias",

@@ -218,6 +218,8 @@ fn yaml_finding(source_name: &str, error: &YamlError) -> Finding {
         | YamlError::TooManyEvents { .. }
         | YamlError::TooManyAliases { .. }
         | YamlError::TooManyNodes { .. } => "make the file smaller and simpler",
+        YamlError::TagsTooLarge { .. } => "take the tags out, or have `%TAG` stand for less",
+        YamlError::CopiesTooLarge { .. } => "use fewer aliases, or shorter texts behind them",
         YamlError::Utf16 | YamlError::InvalidUtf8 { .. } => "save the file as UTF-8",
         YamlError::Nul { .. } | YamlError::Control { .. } => "remove the control character",
         YamlError::UnknownAnchor { .. } | YamlError::RecursiveAlias { .. } => {

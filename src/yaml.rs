@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! bytes -> UTF-8, no NUL -> parser's events -> Vec<Node> (one a document) -> resolve_aliases
-//!          (size)           (depth, events, aliases)                         (nodes produced)
+//!          (size)           (depth, events, aliases, bytes of tags)          (nodes produced, bytes copied)
 //! ```
 
 mod aliases;
@@ -39,6 +39,17 @@ pub struct Limits {
     pub events_max: usize,
     /// Aliases (`*name`) in all documents together.
     pub aliases_max: usize,
+}
+
+/// How many times [`Limits::bytes_max`] all tags written out, or all copies that aliases make, may take.
+///
+/// `!!a,` is the shortest tag with a prefix that everybody has, and becomes five times as long.
+const EXPANSION_MAX: usize = 8;
+
+impl Limits {
+    fn expanded_bytes_max(&self) -> usize {
+        self.bytes_max.saturating_mul(EXPANSION_MAX)
+    }
 }
 
 impl Default for Limits {
@@ -308,7 +319,7 @@ impl<'t, 'l> Builder<'t, 'l> {
                     text,
                     style: style_of(style),
                 };
-                self.tree.put(node(place, tag.as_deref(), value));
+                self.tree.put(node(place, tag.as_deref(), value))?;
             }
             Event::SequenceStart(_, _, tag) => {
                 let value = Value::Sequence(Vec::new());

@@ -4,6 +4,7 @@
 //! side by side (a file below a link or a file, a name that is a file and a directory). Knows nothing
 //! of AppSpecs.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -405,6 +406,22 @@ impl<'a> Bundle<'a> {
         is_linkable.then_some(spot.kept)
     }
 
+    /// Whether the entry at a kept position is what leaves a symbolic link at its path: a hard link to one does.
+    pub(super) fn makes_link(&self, position: u32, path: &[u8]) -> bool {
+        let spot = self.spots.get(path);
+        spot.is_some_and(|spot| spot.kept == position && spot.kind == EntryKind::Symlink)
+    }
+
+    /// The target of the symbolic link that the entry at a kept position makes, where it is known.
+    ///
+    /// It is relative to the folder of each of the link's names.
+    pub(super) fn link_target(&self, position: u32, known: &Known) -> Option<Cow<'a, [u8]>> {
+        match self.target(position, known) {
+            Target::Is(target) => Some(target),
+            Target::Unread(_) => None,
+        }
+    }
+
     fn is_link(&self, target: &[u8]) -> bool {
         self.hard_link_spot(target)
             .is_some_and(|spot| spot.kind == EntryKind::Symlink)
@@ -443,8 +460,8 @@ impl<'a> Bundle<'a> {
             }
         }
         match (from_header, known.get(&index)) {
-            (Some(target), _) => Target::Is(std::borrow::Cow::Borrowed(target)),
-            (None, Some(target)) => Target::Is(std::borrow::Cow::Owned(target.clone())),
+            (Some(target), _) => Target::Is(Cow::Borrowed(target)),
+            (None, Some(target)) => Target::Is(Cow::Owned(target.clone())),
             (None, None) => Target::Unread(index),
         }
     }
@@ -462,7 +479,7 @@ pub(super) struct Resolved {
 }
 
 enum Target<'a> {
-    Is(std::borrow::Cow<'a, [u8]>),
+    Is(Cow<'a, [u8]>),
     Unread(u32),
 }
 

@@ -4,7 +4,7 @@
 //! meet at one destination. What stands on the instance already is not known
 //! here; rules that depend on it stay silent.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::Near;
@@ -21,10 +21,13 @@ use crate::finding::Finding;
 pub(super) const COMPARISONS_MAX: usize = 20_000_000;
 
 /// Bytes of a destination: Linux's `PATH_MAX` without its NUL.
-const DESTINATION_BYTES_MAX: usize = 4_095;
+pub(super) const DESTINATION_BYTES_MAX: usize = 4_095;
 
 /// Paths that items make whose destinations are inside each other, before they count as too much to judge.
 const MAKINGS_MAX: usize = 2_000_000;
+
+/// Bytes of a path that are looked up at the cost of one comparison.
+const LOOKUP_BYTES: usize = 64;
 
 /// One item of `files`, its paths normalised.
 #[derive(Debug)]
@@ -509,43 +512,36 @@ pub(super) fn spend(budget: &mut usize, cost: usize) -> Result<(), TooMuch> {
     Ok(())
 }
 
-/// The folders whose content `files` copies.
-#[derive(Debug)]
-pub(super) struct InstalledFolders<'i>(HashSet<&'i str>);
+/// Spends what looking a path of this length up costs.
+pub(super) fn spend_lookup(budget: &mut usize, path_bytes: usize) -> Result<(), TooMuch> {
+    spend(budget, (path_bytes / LOOKUP_BYTES).saturating_add(1))
+}
 
-impl<'i> InstalledFolders<'i> {
-    pub fn new(items: &'i [Item<'_>]) -> Self {
+/// What lies in the folders whose content `files` copies.
+#[derive(Debug)]
+pub(super) struct Installed(Vec<bool>);
+
+impl Installed {
+    /// Looks at each row once: a folder is handed on to what lies in it.
+    pub fn new(bundle: &Bundle<'_>, items: &[Item<'_>]) -> Self {
         let folders = items.iter().filter(|item| item.is_directory);
-        Self(folders.map(|item| item.source.as_str()).collect())
+        let mut folders = Marks::new(bundle, folders.map(|item| (item.source.as_bytes(), ())));
+        let top = folders.at_top().count() > 0;
+        // Of each row, whether it lies in such a folder, and whether what is in it does.
+        let mut rows = Vec::with_capacity(bundle.row_count());
+        let mut within: Vec<bool> = Vec::with_capacity(bundle.row_count());
+        for (number, row) in (0_u32..).zip(bundle.rows()) {
+            let folder = row.folder.and_then(|folder| within.get(folder as usize));
+            let is_copied = folder.copied().unwrap_or(top);
+            rows.push(is_copied);
+            within.push(folders.at(number).count() > 0 || is_copied);
+        }
+        Self(rows)
     }
 
     /// Whether a bundle path lies in one of them.
-    pub fn hold(&self, path: &[u8]) -> bool {
-        let Ok(mut folder) = std::str::from_utf8(path) else {
-            return false;
-        };
-        while let Some((parent, _)) = folder.rsplit_once('/') {
-            if self.0.contains(parent) {
-                return true;
-            }
-            folder = parent;
-        }
-        self.0.contains("")
+    pub fn hold(&self, bundle: &Bundle<'_>, path: &[u8]) -> bool {
+        let row = bundle.row_of(path.strip_suffix(b"/").unwrap_or(path));
+        row.is_some_and(|row| self.0.get(row as usize) == Some(&true))
     }
-}
-
-/// Whether `Install` copies a file to `path`, or makes a directory there; `None` for neither.
-pub(super) fn made(
-    bundle: &Bundle<'_>,
-    items: &[Item<'_>],
-    links: &Links,
-    path: &str,
-) -> Option<bool> {
-    items.iter().find_map(|item| {
-        if !item.is_directory {
-            return (item.target == path).then_some(false);
-        }
-        let rest = below(path, &item.target)?;
-        links.made(bundle, join(&item.source, rest).as_bytes())
-    })
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::bundle::{Bundle, Found, Known, Row};
-use super::install::{Item, below};
+use super::install::{DESTINATION_BYTES_MAX, Item, TooMuch, below, spend_lookup};
 use crate::archive::EntryKind;
 
 /// Links that are followed.
@@ -95,12 +95,26 @@ impl Links {
     }
 
     /// Whether a path of the bundle is there, or may be behind a link that is not known.
-    pub fn may_hold(&self, bundle: &Bundle<'_>, path: &str) -> bool {
-        let ends = path.match_indices('/').map(|(end, _)| end);
-        let mut folders = ends.filter_map(|end| bundle.row_of(path.get(..end)?.as_bytes()));
-        path.is_empty()
-            || bundle.row_of(path.as_bytes()).is_some()
-            || folders.any(|row| self.0.get(&row) == Some(&Leads::Unknown))
+    ///
+    /// Every folder has a row: below the first that has none there is nothing, however long the path goes on.
+    pub fn may_hold(
+        &self,
+        bundle: &Bundle<'_>,
+        path: &str,
+        budget: &mut usize,
+    ) -> Result<bool, TooMuch> {
+        for (end, _) in path.match_indices('/') {
+            spend_lookup(budget, end)?;
+            let folder = path.get(..end).unwrap_or_default();
+            let Some(row) = bundle.row_of(folder.as_bytes()) else {
+                return Ok(false);
+            };
+            if self.0.get(&row) == Some(&Leads::Unknown) {
+                return Ok(true);
+            }
+        }
+        spend_lookup(budget, path.len())?;
+        Ok(path.is_empty() || bundle.row_of(path.as_bytes()).is_some())
     }
 
     /// Appends for each folder behind a link that an item copies an item of its own.
@@ -133,7 +147,9 @@ impl Links {
                     continue;
                 };
                 let is_circle = inside(link, path).is_some() || is_on_way(items, number, path);
-                if !is_circle {
+                // Links behind links make paths longer each time, soon too long for any system.
+                let length = item.target.len().saturating_add(rest.len());
+                if !is_circle && length < DESTINATION_BYTES_MAX {
                     appended.push(Item {
                         mapping: item.mapping,
                         source: path.to_owned(),

@@ -3,11 +3,13 @@
 //! Owns the agent's rules of `CommandBuilder` in `install_instruction.rb`. Which directories the
 //! instance has already is not known here; rules that depend on it stay silent.
 
+mod object;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::bundle::{Bundle, Row};
 use super::install::{
-    COMPARISONS_MAX, Item, TooMuch, ancestors, below, join, made, normalised, spend, too_much,
+    COMPARISONS_MAX, Item, TooMuch, ancestors, below, join, normalised, spend, too_much,
 };
 use super::links::Links;
 use super::report::Findings;
@@ -17,6 +19,8 @@ use crate::appspec::{Names, Permission, Server};
 use crate::contents::shown;
 use crate::finding::Finding;
 use crate::yaml::Place;
+
+use object::{Meaning, meaning};
 
 /// Checks `permissions` against what is copied.
 pub(super) fn check_permissions(
@@ -30,32 +34,23 @@ pub(super) fn check_permissions(
     let mut files: BTreeMap<String, Vec<&Permission>> = BTreeMap::new();
     let mut budget = COMPARISONS_MAX;
     for permission in &server.permissions {
-        if spend(&mut budget, items.len()).is_err() {
+        let object = normalised(&permission.object, server.os);
+        let Ok(meaning) = meaning(bundle, items, links, &object, &mut budget) else {
             findings.add(too_much());
             return;
-        }
-        let object = normalised(&permission.object, server.os);
-        if made(bundle, items, links, &object) == Some(false) {
-            if permission.files {
+        };
+        match meaning {
+            Meaning::File if permission.files => {
                 check_on_file(permission, &object, findings);
                 files.entry(object).or_default().push(permission);
             }
-            continue;
-        }
-        let touches = items.iter().any(|item| {
-            below(&item.target, &object).is_some()
-                || (item.is_directory
-                    && below(&object, &item.target)
-                        .is_some_and(|rest| links.may_hold(bundle, &join(&item.source, rest))))
-        });
-        if touches {
-            folders.push(Folder {
+            Meaning::File => {}
+            Meaning::Folder => folders.push(Folder {
                 permission,
                 object,
                 names: permission.names(),
-            });
-        } else {
-            findings.at(
+            }),
+            Meaning::Nothing => findings.at(
                 permission.place,
                 Finding::warn(
                     "permission-without-effect",
@@ -65,7 +60,7 @@ pub(super) fn check_permissions(
                     ),
                     "name a destination of `files`, or something below one",
                 ),
-            );
+            ),
         }
     }
     let by_object = by_object(&folders);

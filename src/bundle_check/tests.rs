@@ -55,6 +55,13 @@ impl<'a> Archive<'a> {
         })
     }
 
+    fn hard_link(self, name: &'a str, target: &'a str) -> Self {
+        self.with(name, |entry| {
+            entry.kind = EntryKind::HardLink;
+            entry.link_target = Some(target.as_bytes());
+        })
+    }
+
     /// With a script of this content.
     fn script(mut self, name: &'a str, content: &[u8]) -> Self {
         self.add(name);
@@ -228,6 +235,12 @@ fn err_entries_that_unpack_badly_have_their_codes() {
             Archive::of(&["a/b"]).link("a/x", ".").link("a/y", "../a"),
             "entry-link-circles",
         ),
+        (
+            Archive::of(&["a/b"])
+                .link("a/x", ".")
+                .hard_link("a/y", "a/x"),
+            "entry-link-circles",
+        ),
     ] {
         assert_eq!(archive.check(ALL), [code]);
         assert!(codes::find(code).unwrap().severity == Severity::Refuse);
@@ -242,6 +255,19 @@ fn err_entries_that_unpack_badly_have_their_codes() {
         (Archive::of(&[]).link("x", "/etc/passwd"), "link-outside"),
         (Archive::of(&["a/b"]).link("x", "a"), "link-to-directory"),
         (Archive::of(&["a/b"]).link("a/x", ".."), "link-circle"),
+        // From the folder of the hard link, the same target is something else.
+        (
+            Archive::of(&["c", "a/c"])
+                .link("a/x", "../c")
+                .hard_link("x", "a/x"),
+            "link-outside",
+        ),
+        (
+            Archive::of(&["a/c", "b/c/d"])
+                .link("a/x", "c")
+                .hard_link("b/x", "a/x"),
+            "link-to-directory",
+        ),
     ] {
         assert_eq!(archive.check(ALL), [code]);
         assert!(codes::find(code).unwrap().severity == Severity::Warn);
@@ -920,18 +946,10 @@ fn ok_links_in_circles_and_by_the_thousand_end() {
 
 #[test]
 fn ok_a_hard_link_to_a_symbolic_link_is_one_more_of_it() {
-    let hard = |archive: Archive<'static>, name, target: &'static str| {
-        archive.with(name, |entry| {
-            entry.kind = EntryKind::HardLink;
-            entry.link_target = Some(target.as_bytes());
-        })
-    };
-    let archive = hard(
-        Archive::of(&["bin/run"]).link("bin/one", "run"),
-        "bin/two",
-        "bin/one",
-    );
-    let archive = hard(archive, "bin/three", "bin/two");
+    let archive = Archive::of(&["bin/run"])
+        .link("bin/one", "run")
+        .hard_link("bin/two", "bin/one")
+        .hard_link("bin/three", "bin/two");
     assert!(archive.check(ALL).is_empty());
     assert_eq!(archive.find("bin/three"), archive.find("bin/run"));
     assert!(
@@ -941,7 +959,9 @@ fn ok_a_hard_link_to_a_symbolic_link_is_one_more_of_it() {
             .all(|code| code != "hook-script-missing")
     );
     // Only of one that comes before it.
-    let early = hard(Archive::of(&["bin/run"]), "bin/two", "bin/one").link("bin/one", "run");
+    let early = Archive::of(&["bin/run"])
+        .hard_link("bin/two", "bin/one")
+        .link("bin/one", "run");
     assert_eq!(early.check(ALL), ["entry-hard-link-outside"]);
 }
 
@@ -984,4 +1004,66 @@ fn err_a_destination_component_that_no_file_system_takes() {
         assert!(at(&fine, "linux").is_empty());
     }
     assert!(at(&"x".repeat(256), "windows").is_empty());
+}
+
+#[test]
+fn regression_an_objects_length_costs_no_more_than_reading_it() {
+    let started = std::time::Instant::now();
+    let check = |object: &str| {
+        let archive = Archive::of(&["x"]).link("away", "/etc");
+        archive.check(&format!(
+            "{ALL}permissions: [{{object: {object}, mode: 755}}]\n"
+        ))
+    };
+    let long = "/a".repeat(200_000);
+    for object in [
+        format!("/srv/app{long}"),
+        format!("/srv/app/away{long}"),
+        format!("{long}/srv/app"),
+    ] {
+        let found = check(&object);
+        assert_eq!(found, ["link-outside", "permission-without-effect"]);
+    }
+    // What is there is not known, and may be that long.
+    assert_eq!(
+        check(&format!("/srv/app/away{}", "/a".repeat(2_000))),
+        ["link-outside"]
+    );
+    assert!(started.elapsed() < std::time::Duration::from_secs(20));
+}
+
+#[test]
+fn regression_links_behind_links_end_where_paths_are_too_long() {
+    let deep = ["x".repeat(250).as_str(); 12].join("/");
+    let up = "../".repeat(13);
+    let names: Vec<[String; 2]> = (0..4)
+        .map(|number| {
+            [
+                format!("d{number}/{deep}/link"),
+                format!("{up}d{}", number + 1),
+            ]
+        })
+        .collect();
+    let mut archive = Archive::of(&["d4/x"]);
+    for [name, target] in &names {
+        archive = archive.link(name, target);
+    }
+    let contents = archive.contents();
+    let bundle = Bundle::new(&archive, &contents);
+    let appspec = AppSpec::read(
+        format!("version: 0.0\nos: linux\n{ALL}").as_bytes(),
+        "appspec.yml",
+    )
+    .unwrap();
+    let mut findings = Findings::new("appspec.yml");
+    let mut items = install::items(
+        &bundle,
+        appspec.server().unwrap(),
+        &archive.known,
+        &mut Near::new(),
+        &mut findings,
+    );
+    links::Links::follow(&bundle, &archive.known).append(&bundle, &mut items);
+    assert_eq!(items.len(), 5);
+    assert!(items.iter().all(|item| item.target.len() <= 4_095));
 }

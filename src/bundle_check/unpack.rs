@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::bundle::{Bundle, Conflict, Found, Known, parent_of};
 use super::report::Findings;
 use crate::archive::{Compression, Entry, EntryKind};
-use crate::contents::{KeptEntry, SET_ID_BITS, shown};
+use crate::contents::{SET_ID_BITS, shown};
 use crate::finding::Finding;
 
 /// Bytes of a symbolic link's target: Linux's `PATH_MAX` without its NUL.
@@ -76,22 +76,32 @@ pub(super) fn check_entries(
         };
         let path = kept.name(&entry);
         check_header(&entry, path, &mut add);
-        match entry.kind {
+        let is_link = match entry.kind {
             EntryKind::HardLink => {
                 let target = entry.link_target.unwrap_or_default();
-                if bundle
-                    .hard_link_target(target)
-                    .is_none_or(|target| target >= position)
-                {
+                let linked = bundle.hard_link_target(target);
+                let is_outside = linked.is_none_or(|linked| linked >= position);
+                if is_outside {
                     add(Fault::HardLinkOutside, path, shown(target));
                 }
+                !is_outside && bundle.makes_link(position, path)
             }
-            EntryKind::Symlink => {
-                let is_installed = links_left > 0 && installed(path);
-                links_left = links_left.saturating_sub(usize::from(is_installed));
-                check_link(bundle, kept, &entry, known, is_installed, &mut add);
-            }
-            EntryKind::File | EntryKind::Directory | EntryKind::Special => {}
+            EntryKind::Symlink => true,
+            EntryKind::File | EntryKind::Directory | EntryKind::Special => false,
+        };
+        if is_link {
+            let is_installed = links_left > 0 && installed(path);
+            links_left = links_left.saturating_sub(usize::from(is_installed));
+            let target = bundle.link_target(position, known);
+            check_link(
+                bundle,
+                path,
+                &entry,
+                target.as_deref(),
+                known,
+                is_installed,
+                &mut add,
+            );
         }
     }
     for (conflict, path) in bundle.conflicts() {
@@ -159,20 +169,17 @@ fn check_header(entry: &Entry<'_>, path: &[u8], add: &mut impl FnMut(Fault, &[u8
 
 fn check_link(
     bundle: &Bundle<'_>,
-    kept: &KeptEntry,
+    path: &[u8],
     entry: &Entry<'_>,
+    target: Option<&[u8]>,
     known: &Known,
     is_installed: bool,
     add: &mut impl FnMut(Fault, &[u8], String),
 ) {
-    let path = kept.name(entry);
     if entry.link_target.is_none() && !(1..=LINK_TARGET_BYTES_MAX).contains(&entry.size) {
         add(Fault::LinkTarget, path, entry.size.to_string());
         return;
     }
-    let target = entry
-        .link_target
-        .or_else(|| known.get(&kept.index).map(Vec::as_slice));
     let Some(target) = target else { return };
     if target.is_empty() || target.contains(&0) {
         add(Fault::LinkTarget, path, target.len().to_string());

@@ -1,6 +1,7 @@
 //! Aliases carried out, within bounds.
 //!
-//! Owns the one step of YAML that makes documents grow: the copies are counted before they are made.
+//! Owns the one step of YAML that makes documents grow: the copies, and their bytes, are counted before they are
+//! made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,16 +13,19 @@ use super::{Limits, Node, Place, Value, YamlError};
 /// The copies keep the places of the original, and nothing keeps its anchor.
 ///
 /// # Errors
-/// [`YamlError::TooManyNodes`] and [`YamlError::TooDeep`] for trees that grow beyond the limits,
-/// [`YamlError::RecursiveAlias`], [`YamlError::UnknownAnchor`].
+/// [`YamlError::TooManyNodes`], [`YamlError::CopiesTooLarge`] and [`YamlError::TooDeep`] for trees that grow beyond
+/// the limits, [`YamlError::RecursiveAlias`], [`YamlError::UnknownAnchor`].
 pub fn resolve_aliases(document: &Node, limits: &Limits) -> Result<Node, YamlError> {
     let mut wanted = BTreeSet::new();
     collect_aliases(document, limits, 0, &mut wanted)?;
     let mut resolver = Resolver {
-        limits,
+        spent: Spent {
+            limits,
+            nodes: 0,
+            bytes: 0,
+        },
         wanted,
         anchors: BTreeMap::new(),
-        nodes: 0,
         opened: 0,
     };
     Ok(resolver.resolve(document, 0)?.node)
@@ -66,6 +70,8 @@ fn collect_aliases(
 struct Resolved {
     node: Node,
     nodes: usize,
+    /// Of texts and tags.
+    bytes: usize,
     /// Collections on the longest way down, itself included.
     height: usize,
 }
@@ -76,11 +82,38 @@ struct Anchored {
     resolved: Option<Resolved>,
 }
 
-struct Resolver<'l> {
+/// What was made so far.
+struct Spent<'l> {
     limits: &'l Limits,
+    nodes: usize,
+    /// Of the copies.
+    bytes: usize,
+}
+
+impl Spent<'_> {
+    fn count_nodes(&mut self, nodes: usize, place: Place) -> Result<(), YamlError> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        let limit = self.limits.events_max;
+        if self.nodes > limit {
+            return Err(YamlError::TooManyNodes { place, limit });
+        }
+        Ok(())
+    }
+
+    fn count_bytes(&mut self, bytes: usize, place: Place) -> Result<(), YamlError> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let limit = self.limits.expanded_bytes_max();
+        if self.bytes > limit {
+            return Err(YamlError::CopiesTooLarge { place, limit });
+        }
+        Ok(())
+    }
+}
+
+struct Resolver<'l> {
+    spent: Spent<'l>,
     wanted: BTreeSet<String>,
     anchors: BTreeMap<String, Anchored>,
-    nodes: usize,
     opened: usize,
 }
 
@@ -105,10 +138,13 @@ impl Resolver<'_> {
                 },
             );
         }
-        self.count_one(node.place)?;
+        self.spent.count_nodes(1, node.place)?;
         let (mut nodes, mut height) = (1_usize, 0_usize);
+        let text = node.as_str().map_or(0, str::len);
+        let mut bytes = text.saturating_add(node.tag.as_ref().map_or(0, String::len));
         let mut add = |child: &Resolved| {
             nodes = nodes.saturating_add(child.nodes);
+            bytes = bytes.saturating_add(child.bytes);
             height = height.max(child.height);
         };
         let value = match &node.value {
@@ -146,13 +182,17 @@ impl Resolver<'_> {
         let resolved = Resolved {
             node,
             nodes,
+            bytes,
             height,
         };
-        if let Some(name) = anchor
-            && let Some(entry) = self.anchors.get_mut(name)
-            && entry.opened == opened
-        {
-            entry.resolved = Some(resolved.clone());
+        if let Some(name) = anchor {
+            // Anchors inside each other keep a copy of the innermost node each.
+            self.spent.count_bytes(bytes, resolved.node.place)?;
+            if let Some(entry) = self.anchors.get_mut(name)
+                && entry.opened == opened
+            {
+                entry.resolved = Some(resolved.clone());
+            }
         }
         Ok(resolved)
     }
@@ -165,32 +205,14 @@ impl Resolver<'_> {
         let Some(resolved) = &anchored.resolved else {
             return Err(YamlError::RecursiveAlias { place, name });
         };
-        if depth.saturating_add(resolved.height) > self.limits.depth_max {
-            return Err(YamlError::TooDeep {
-                place,
-                limit: self.limits.depth_max,
-            });
+        let limit = self.spent.limits.depth_max;
+        if depth.saturating_add(resolved.height) > limit {
+            return Err(YamlError::TooDeep { place, limit });
         }
         // Counted before the copy is made: a copy too large is never built.
-        self.nodes = self.nodes.saturating_add(resolved.nodes);
-        if self.nodes > self.limits.events_max {
-            return Err(YamlError::TooManyNodes {
-                place,
-                limit: self.limits.events_max,
-            });
-        }
+        self.spent.count_nodes(resolved.nodes, place)?;
+        self.spent.count_bytes(resolved.bytes, place)?;
         Ok(resolved.clone())
-    }
-
-    fn count_one(&mut self, place: Place) -> Result<(), YamlError> {
-        self.nodes = self.nodes.saturating_add(1);
-        if self.nodes > self.limits.events_max {
-            return Err(YamlError::TooManyNodes {
-                place,
-                limit: self.limits.events_max,
-            });
-        }
-        Ok(())
     }
 }
 
@@ -274,6 +296,31 @@ mod tests {
         ));
         let fits = parse(b"[&a [[1]], [*a]]", &limits).unwrap().remove(0);
         assert!(resolve_aliases(&fits, &limits).is_ok());
+    }
+
+    #[test]
+    fn err_copies_of_long_texts_are_counted_before_they_are_made() {
+        let limits = Limits {
+            bytes_max: 150,
+            ..Limits::default()
+        };
+        // Fifteen copies, and the one that is kept for them.
+        let copied = |node: &str| {
+            let text = format!("[{node}, {}]", ["*a"; 15].join(", "));
+            let root = parse(text.as_bytes(), &limits).unwrap().remove(0);
+            resolve_aliases(&root, &limits).map(|_| ())
+        };
+        assert_eq!(copied(&format!("&a {}", "x".repeat(75))), Ok(()));
+        for node in [
+            format!("&a {}", "x".repeat(76)),
+            format!("!{} &a x", "t".repeat(76)),
+        ] {
+            let refused = copied(&node);
+            assert!(
+                matches!(refused, Err(YamlError::CopiesTooLarge { limit: 1_200, .. })),
+                "{node}: {refused:?}"
+            );
+        }
     }
 
     #[test]

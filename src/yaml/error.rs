@@ -70,6 +70,22 @@ pub enum YamlError {
         /// The limit.
         limit: usize,
     },
+    /// All tags with their prefixes take more than a few times [`Limits::bytes_max`].
+    #[error("tags with what `%TAG` has them stand for are longer than {limit} bytes in all")]
+    TagsTooLarge {
+        /// The node whose tag goes beyond the limit.
+        place: Place,
+        /// The limit.
+        limit: usize,
+    },
+    /// The copies that aliases make take more than a few times [`Limits::bytes_max`].
+    #[error("aliases would copy more than {limit} bytes")]
+    CopiesTooLarge {
+        /// The alias, or the node that one refers to, that goes beyond the limit.
+        place: Place,
+        /// The limit.
+        limit: usize,
+    },
     /// `*name` with no `&name` before it.
     #[error("alias `*{name}` has no anchor before it")]
     UnknownAnchor {
@@ -108,6 +124,8 @@ impl YamlError {
             | Self::TooManyEvents { place, .. }
             | Self::TooManyAliases { place, .. }
             | Self::TooManyNodes { place, .. }
+            | Self::TagsTooLarge { place, .. }
+            | Self::CopiesTooLarge { place, .. }
             | Self::UnknownAnchor { place, .. }
             | Self::RecursiveAlias { place, .. }
             | Self::Syntax { place, .. } => Some(*place),

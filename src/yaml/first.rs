@@ -87,14 +87,7 @@ fn read(
             place: place_of_error(&error),
             reason: reason_of(&error),
         })?;
-        let is_node = matches!(
-            event.data,
-            EventData::Alias { .. }
-                | EventData::Scalar { .. }
-                | EventData::SequenceStart { .. }
-                | EventData::MappingStart { .. }
-        );
-        tree.count(place_of(event.start_mark), is_node)?;
+        tree.count(place_of(event.start_mark), is_node(&event.data))?;
         match event.data {
             EventData::StreamEnd => return Ok((None, None)),
             EventData::DocumentEnd { .. } => break,
@@ -107,6 +100,26 @@ fn read(
         Err(error) => Some(place_of_error(&error)),
     };
     Ok((tree.into_documents().into_iter().next(), rest))
+}
+
+fn is_node(data: &EventData) -> bool {
+    matches!(
+        data,
+        EventData::Alias { .. }
+            | EventData::Scalar { .. }
+            | EventData::SequenceStart { .. }
+            | EventData::MappingStart { .. }
+    )
+}
+
+/// A node's tag, resolved.
+fn tag_of(data: &EventData) -> Option<&str> {
+    match data {
+        EventData::Scalar { tag, .. }
+        | EventData::SequenceStart { tag, .. }
+        | EventData::MappingStart { tag, .. } => tag.as_deref(),
+        _ => None,
+    }
 }
 
 fn take(tree: &mut Tree<'_>, event: Event, text: &str, is_closed: bool) -> Result<(), YamlError> {
@@ -131,7 +144,7 @@ fn take(tree: &mut Tree<'_>, event: Event, text: &str, is_closed: bool) -> Resul
                 value.pop();
             }
             let value = Value::Scalar { text: value, style };
-            tree.put(node(tag, anchor, value));
+            tree.put(node(tag, anchor, value))?;
         }
         EventData::SequenceStart { anchor, tag, .. } => {
             tree.open(node(tag, anchor, Value::Sequence(Vec::new())))?;
@@ -151,6 +164,10 @@ fn take(tree: &mut Tree<'_>, event: Event, text: &str, is_closed: bool) -> Resul
 
 /// Whether the line break that was added at the text's end is one of a block scalar's value.
 fn keeps_added_break(text: &str, start: Mark, end: Mark) -> bool {
+    // One scalar ends there at most: the text's last line, however long, is looked at once.
+    if offset_of(end) < text.len() {
+        return false;
+    }
     let mut header = text.get(offset_of(start)..).unwrap_or_default();
     while !header.starts_with(['|', '>']) {
         // A tag or an anchor, a comment.
@@ -167,8 +184,7 @@ fn keeps_added_break(text: &str, start: Mark, end: Mark) -> bool {
     let header = header.split(BLANKS).next().unwrap_or_default();
     let last_line = text.strip_suffix('\n').unwrap_or(text);
     let last_line = last_line.rsplit(BREAKS).next().unwrap_or_default();
-    let is_last = offset_of(end) >= text.len();
-    is_last && !header.contains('-') && (header.contains('+') || !last_line.trim().is_empty())
+    !header.contains('-') && (header.contains('+') || !last_line.trim().is_empty())
 }
 
 fn style_of(style: libyaml_safer::ScalarStyle) -> ScalarStyle {
@@ -449,10 +465,135 @@ mod tests {
         assert!(first("a\n---\n[!c,d]\n").unwrap().rest.is_some());
     }
 
+    #[test]
+    fn regression_lines_in_scalars_that_begin_as_directives_do() {
+        for (text, tag) in [
+            ("files: [\"x\n%\", !b,c]", "!b"),
+            ("files: [x\n%y, !b,c]", "!b"),
+            (
+                "%TAG !a! !b,\n# !c,\n\n  # !d,\n---\nfiles: ['x\n%', !a!t,c]",
+                "!b,t",
+            ),
+        ] {
+            let node = first(text).unwrap().node.unwrap();
+            let items = node.get("files").unwrap().as_sequence().unwrap();
+            assert_eq!(items.len(), 3, "{text:?}");
+            assert_eq!(items[1].tag.as_deref(), Some(tag), "{text:?}");
+        }
+        for text in [
+            "\u{feff}%TAG !a! !b,\n[!b,c]",
+            "---\n%TAG !a! !b,\n[!b,c]",
+            "a\n...\n%TAG !a! !b,\n[!b,c]",
+            "a\n...\n%TAG !a! !b,\n---\n[!b,c]",
+            "\t\n%[!b,c]",
+        ] {
+            // Read or refused.
+            let _ = first(text);
+        }
+    }
+
+    #[test]
+    fn regression_brackets_after_a_tag_and_a_comma_are_not_counted_one_by_one() {
+        let limits = Limits {
+            bytes_max: 1 << 20,
+            ..Limits::default()
+        };
+        for open in ["[", "{? ", "[[],"] {
+            let text = format!("[!a,{}", open.repeat(150_000));
+            let refused = parse_first(text.as_bytes(), &limits);
+            assert!(
+                matches!(refused, Err(YamlError::TooDeep { limit: 32, .. })),
+                "{open}: {refused:?}"
+            );
+        }
+        let many = format!("[!a,{}]", "b,".repeat(limits.events_max));
+        let refused = parse_first(many.as_bytes(), &limits);
+        assert!(matches!(refused, Err(YamlError::TooManyEvents { .. })));
+    }
+
+    #[test]
+    fn regression_tags_are_counted_with_their_prefixes() {
+        let prefix = "p".repeat(100_000);
+        for (items, has_room) in [(20, true), (21, false), (9_000, false)] {
+            for item in ["- !a!x", "- [!a!x, b]", "- !a!x {}"] {
+                let items = format!("{item}\n").repeat(items);
+                let text = format!("%TAG !a! {prefix}\n---\n{items}");
+                match first(&text) {
+                    Ok(_) => assert!(has_room, "{item}"),
+                    Err(error) => {
+                        let limit = 8 * Limits::default().bytes_max;
+                        assert!(
+                            matches!(error, YamlError::TagsTooLarge { limit: told, .. } if told == limit)
+                                && !has_room,
+                            "{item}: {error}"
+                        );
+                    }
+                }
+            }
+        }
+        // The shortest that everybody has.
+        let text = format!("[{}]", "!!a,".repeat(9_900));
+        assert!(first(&text).is_ok(), "{:?}", first(&text));
+    }
+
+    #[test]
+    fn regression_a_long_last_line_is_not_looked_at_for_each_block_scalar() {
+        let scalars = "- |\n x\n".repeat(9_000);
+        let text = format!("{scalars}# {}", "x".repeat(190_000));
+        let started = std::time::Instant::now();
+        assert!(first(&text).is_ok());
+        assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    }
+
+    /// What a scanner may take for the beginning or the end of something.
+    static TOKENS: [&str; 34] = [
+        "\n%",
+        "\n",
+        "\r\n",
+        "\t",
+        " ",
+        "\u{85}",
+        "\u{feff}",
+        "!",
+        "!b",
+        "!b,",
+        "!<b>,",
+        "!!b,",
+        "%TAG !a! !b,\n",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "'",
+        "\"",
+        "\\",
+        "- ",
+        "? ",
+        ": ",
+        "|\n ",
+        ">",
+        "&a ",
+        "*a",
+        "# ",
+        "\n---\n",
+        "\n...\n",
+        "%",
+        "c",
+        "x\n",
+    ];
+
     proptest::proptest! {
         #[test]
         fn ok_no_text_panics(text in "[-a:&* \t\n\\[\\]{},?!<|>'\"#%~0\\\\.]{0,60}") {
             let _ = first(&text);
+        }
+
+        #[test]
+        fn ok_no_tokens_panic(
+            tokens in proptest::collection::vec(proptest::sample::select(TOKENS.as_slice()), 0..24)
+        ) {
+            let _ = first(&tokens.concat());
         }
     }
 }

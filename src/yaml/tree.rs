@@ -18,6 +18,8 @@ pub(super) struct Tree<'l> {
     open: Vec<Frame>,
     events: usize,
     aliases: usize,
+    /// Bytes of all tags, which are kept with their prefixes.
+    tag_bytes: usize,
 }
 
 impl<'l> Tree<'l> {
@@ -28,6 +30,7 @@ impl<'l> Tree<'l> {
             open: Vec::new(),
             events: 0,
             aliases: 0,
+            tag_bytes: 0,
         }
     }
 
@@ -48,6 +51,7 @@ impl<'l> Tree<'l> {
         if self.open.len() >= self.limits.depth_max {
             return Err(self.too_deep(node.place));
         }
+        self.count_tag(&node)?;
         self.open.push(Frame { node, key: None });
         Ok(())
     }
@@ -61,7 +65,7 @@ impl<'l> Tree<'l> {
 
     pub(super) fn close(&mut self) {
         if let Some(frame) = self.open.pop() {
-            self.put(frame.node);
+            self.attach(frame.node);
         }
     }
 
@@ -73,7 +77,7 @@ impl<'l> Tree<'l> {
             });
         }
         self.aliases = self.aliases.saturating_add(1);
-        self.put(Node {
+        self.attach(Node {
             place,
             tag: None,
             anchor: None,
@@ -82,8 +86,28 @@ impl<'l> Tree<'l> {
         Ok(())
     }
 
-    /// Puts a finished node where it belongs.
-    pub(super) fn put(&mut self, node: Node) {
+    /// Puts a scalar where it belongs.
+    pub(super) fn put(&mut self, node: Node) -> Result<(), YamlError> {
+        self.count_tag(&node)?;
+        self.attach(node);
+        Ok(())
+    }
+
+    /// Counts a tag's bytes: `%TAG` has a few characters stand for a prefix of any length, in each node anew.
+    fn count_tag(&mut self, node: &Node) -> Result<(), YamlError> {
+        let bytes = node.tag.as_ref().map_or(0, String::len);
+        self.tag_bytes = self.tag_bytes.saturating_add(bytes);
+        let limit = self.limits.expanded_bytes_max();
+        if self.tag_bytes > limit {
+            return Err(YamlError::TagsTooLarge {
+                place: node.place,
+                limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, node: Node) {
         let Some(Frame { node: parent, key }) = self.open.last_mut() else {
             self.documents.push(node);
             return;

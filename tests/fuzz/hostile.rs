@@ -12,6 +12,7 @@ use stagedrop::archive::{ArchiveFormat, EntryKind, Index, Limits};
 use stagedrop::contents::{KeptEntry, KeptName};
 use stagedrop::object::ByteRange;
 use stagedrop::transcode::{Output, Piece, Transcoder};
+use stagedrop::yaml;
 
 /// Requests after which a reader of a small object is stuck.
 const STEPS_MAX: usize = 100_000;
@@ -156,6 +157,17 @@ fn zlib(bytes: &[u8]) -> (Ended, Vec<u8>) {
             }
             Ok(_) => (),
             Err(_) => return (Ended::Damaged, made),
+        }
+    }
+}
+
+/// A document: its first one read as the agent reads it, and all of it as settings are.
+pub fn yaml(bytes: &[u8]) {
+    let limits = yaml::Limits::default();
+    let _ = yaml::parse_first(bytes, &limits);
+    for document in yaml::parse(bytes, &limits).unwrap_or_default() {
+        if let Ok(resolved) = yaml::resolve_aliases(&document, &limits) {
+            let _ = yaml::duplicate_key(&resolved);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use libyaml_safer::{EventData, MappingStyle, SequenceStyle};
 
-use super::{BREAKS, Limits, offset_of, parser};
+use super::{BREAKS, BYTE_ORDER_MARK, Limits, is_node, offset_of, parser, tag_of};
 
 /// What a tag takes besides letters and digits.
 const TAG_MARKS: &str = "_-;/?:@&=+$.%!~*'()";
@@ -36,18 +36,13 @@ fn commas_after_tags(text: &str) -> Vec<usize> {
     let mut commas = Vec::new();
     // `!<`, and whether all since a `!` may belong to a tag.
     let (mut is_verbatim, mut may_be_tag) = (false, false);
-    let (mut is_directive, mut is_line_start, mut is_in_word) = (false, true, false);
-    for (at, char) in text.char_indices() {
-        is_directive = match char {
-            '%' if is_line_start => true,
-            _ if BREAKS.contains(&char) => false,
-            _ => is_directive,
-        };
-        is_line_start = BREAKS.contains(&char);
+    let mut is_in_word = false;
+    let head = head_bytes(text);
+    let body = text.get(head..).unwrap_or_default();
+    for (at, char) in body.char_indices() {
         match char {
-            _ if is_directive => {}
             ',' if may_be_tag => {
-                commas.push(at);
+                commas.push(head.saturating_add(at));
                 may_be_tag = false;
             }
             // Within a word it is a character like any other.
@@ -60,6 +55,20 @@ fn commas_after_tags(text: &str) -> Vec<usize> {
         is_in_word = char.is_alphanumeric();
     }
     commas
+}
+
+/// Bytes of the lines before any content: directives, comments, blank ones.
+///
+/// A `%` that begins a line further down may be text just as well, of a scalar that runs over lines: what follows it
+/// is looked at, be it a directive of a second document, which nobody reads.
+fn head_bytes(text: &str) -> usize {
+    let is_head = |line: &&str| {
+        let words = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        let words = words.trim_start_matches(' ');
+        line.starts_with('%') || words.starts_with('#') || words.starts_with(BREAKS)
+    };
+    let lines = text.split_inclusive(BREAKS);
+    lines.take_while(is_head).map(str::len).sum()
 }
 
 /// The text with a space before each of these bytes.
@@ -102,13 +111,25 @@ impl Outline {
 }
 
 /// The outline of a first document that can be read.
+///
+/// Of one beyond the limits there is none, and reading answers which. Each token costs the parser a look at every
+/// bracket that is open: depth bounds them, and it reads no more than 1,024 bytes ahead of its events.
 fn outline(text: &str, limits: &Limits) -> Option<Outline> {
     let mut outline = Outline::default();
     let mut parser = parser(text);
+    let (mut events, mut tag_bytes) = (0_usize, 0_usize);
     // The collections that are open, and from which one on they are in brackets.
     let (mut depth, mut brackets) = (0_usize, None);
     loop {
         let event = parser.parse().ok()?;
+        if is_node(&event.data) && events >= limits.events_max {
+            return None;
+        }
+        events = events.saturating_add(1);
+        tag_bytes = tag_bytes.saturating_add(tag_of(&event.data).map_or(0, str::len));
+        if tag_bytes > limits.expanded_bytes_max() {
+            return None;
+        }
         let [start, end] = [event.start_mark, event.end_mark].map(offset_of);
         let in_brackets = match &event.data {
             EventData::SequenceStart { style, .. } => *style == SequenceStyle::Flow,
@@ -122,11 +143,11 @@ fn outline(text: &str, limits: &Limits) -> Option<Outline> {
                 outline.bracket_beyond = bracket.map(|at| outline.end.saturating_add(at));
                 return Some(outline);
             }
-            EventData::Scalar { .. } if outline.scalars.len() < limits.events_max => {
-                outline.scalars.push(start..end);
-            }
-            EventData::Scalar { .. } => return None,
+            EventData::Scalar { .. } => outline.scalars.push(start..end),
             EventData::SequenceStart { .. } | EventData::MappingStart { .. } => {
+                if depth >= limits.depth_max {
+                    return None;
+                }
                 if in_brackets && brackets.is_none() {
                     brackets = Some((depth, start));
                 }

@@ -9,3 +9,4 @@ pub mod contents;
 pub mod finding;
 pub mod object;
 pub mod transcode;
+pub mod yaml;
