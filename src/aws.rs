@@ -96,6 +96,21 @@ impl Aws {
             .clone()
     }
 
+    /// Reads an error of that client.
+    fn s3_error<E>(
+        &self,
+        region: Option<&Region>,
+        operation: &'static str,
+        resource: String,
+        error: SdkError<E>,
+    ) -> ServiceError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let own = self.region();
+        s3_error(region.or(own.as_ref()), operation, resource, error)
+    }
+
     /// The CodeDeploy client of a region.
     fn codedeploy(&self, region: &Region) -> aws_sdk_codedeploy::Client {
         let mut clients = self
@@ -157,14 +172,44 @@ fn service_error<E>(operation: &'static str, resource: String, error: SdkError<E
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    read_error(None, operation, resource, error)
+}
+
+/// The same of S3's errors, which also tell of a bucket in another region than the one that was asked.
+fn s3_error<E>(
+    asked: Option<&Region>,
+    operation: &'static str,
+    resource: String,
+    error: SdkError<E>,
+) -> ServiceError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let told = error
+        .raw_response()
+        .and_then(|response| response.headers().get(BUCKET_REGION));
+    // S3 also tells the region that was asked, for instance with a 400 for credentials that have expired.
+    let elsewhere = told
+        .filter(|told| asked.is_some_and(|asked| asked.as_str() != *told))
+        .map(str::to_owned);
+    read_error(elsewhere.as_deref(), operation, resource, error)
+}
+
+/// `elsewhere` is the bucket's region, where that is another one than was asked.
+fn read_error<E>(
+    elsewhere: Option<&str>,
+    operation: &'static str,
+    resource: String,
+    error: SdkError<E>,
+) -> ServiceError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
     let status = error
         .raw_response()
         .map(|response| response.status().as_u16());
     // HEAD is answered without a body: only a header tells that a bucket is in another region, and which.
-    let bucket_region = error
-        .raw_response()
-        .and_then(|response| response.headers().get(BUCKET_REGION));
-    let code = match (error.code(), status, bucket_region) {
+    let code = match (error.code(), status, elsewhere) {
         (Some(code), ..) => Some(code.to_owned()),
         (None, Some(301), _) | (None, Some(400), Some(_)) => Some("PermanentRedirect".to_owned()),
         (None, ..) => None,
@@ -187,7 +232,7 @@ where
         (_, Some(400..=499)) if answered => Kind::Refused,
         _ => Kind::Unavailable,
     };
-    let message = match (error.message(), bucket_region) {
+    let message = match (error.message(), elsewhere) {
         (Some(message), _) => message.to_owned(),
         (None, Some(region)) if answered => {
             format!(
@@ -225,5 +270,67 @@ fn with_sources(error: &dyn std::error::Error, status: Option<u16>) -> String {
     match status {
         Some(status) => format!("{text} (HTTP {status})"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    /// An answer without a body to a request in us-east-1, and the region that it tells.
+    fn head_refused(status: u16, told: Option<&'static str>) -> ServiceError {
+        let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+        if let Some(told) = told {
+            answer.headers_mut().insert(BUCKET_REGION, told);
+        }
+        let error = SdkError::service_error(ErrorMetadata::builder().build(), answer);
+        let asked: Region = "us-east-1".parse().unwrap();
+        s3_error(Some(&asked), "HeadObject", "s3://a/b".to_owned(), error)
+    }
+
+    #[test]
+    fn err_a_bucket_is_elsewhere_only_where_another_region_is_told() {
+        for (status, told, is_elsewhere, kind, message) in [
+            (
+                400,
+                Some("eu-west-1"),
+                true,
+                Kind::Refused,
+                "HTTP 400, the bucket is in eu-west-1",
+            ),
+            (400, Some("us-east-1"), false, Kind::Refused, "HTTP 400"),
+            (400, None, false, Kind::Refused, "HTTP 400"),
+            (
+                301,
+                Some("eu-west-1"),
+                true,
+                Kind::Refused,
+                "HTTP 301, the bucket is in eu-west-1",
+            ),
+            (301, None, true, Kind::Refused, "HTTP 301"),
+            (
+                403,
+                Some("eu-west-1"),
+                false,
+                Kind::AccessDenied,
+                "HTTP 403, the bucket is in eu-west-1",
+            ),
+            (
+                403,
+                Some("us-east-1"),
+                false,
+                Kind::AccessDenied,
+                "HTTP 403",
+            ),
+        ] {
+            let error = head_refused(status, told);
+            assert_eq!(error.is_elsewhere(), is_elsewhere, "{status}, {told:?}");
+            assert_eq!(error.kind, kind, "{status}, {told:?}");
+            assert_eq!(error.message, message, "{status}, {told:?}");
+        }
     }
 }

@@ -17,11 +17,9 @@ use crate::transcode::TranscodeError;
 use crate::verify::VerifyError;
 
 mod carry;
-mod file;
 mod transcoding;
 
 pub use carry::{Check, Workplace, carry_out};
-pub use file::{FileError, carry_out_file};
 pub use transcoding::transcode;
 
 /// What `HeadObject` tells.

@@ -487,3 +487,30 @@ async fn a_transfer_that_fails_leaves_nothing_behind() {
         nothing_is_left(&world);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_that_goes_while_s3_copies_it_is_what_is_told() {
+    for (status, code) in [(412, "PreconditionFailed"), (404, "NoSuchKey")] {
+        let (world, _) = world().await;
+        let gone = Fault::FailBefore {
+            status,
+            code: code.to_owned(),
+        };
+        let wanted = Match::any()
+            .operation("UploadPartCopy")
+            .label("deploy")
+            .nth(Nth::Every);
+        world.aws.faults().on(wanted, gone);
+        drop_blob(&world, 1, two_level_zip()).await;
+        let letters = world.functions.deploy.take_dead_letters();
+        assert_eq!(letters.len(), 1, "{code}");
+        let error = &letters[0].error;
+        assert_eq!(
+            error.error_type, "ArtifactChanged",
+            "{code}: {}",
+            error.message
+        );
+        assert!(error.message.contains(&staged_key(1)), "{}", error.message);
+        nothing_is_left(&world);
+    }
+}

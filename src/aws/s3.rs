@@ -6,12 +6,13 @@ mod multipart;
 
 use std::collections::BTreeMap;
 
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketVersioningStatus, MetadataDirective, TaggingDirective};
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{Aws, COPY_TIMEOUT, PART_TIMEOUT, patient, service_error};
+use super::{Aws, COPY_TIMEOUT, PART_TIMEOUT, patient};
 use crate::deployment::Region;
 use crate::object::{BucketName, ByteRange, ETag, ObjectKey, SourceObject, VersionId};
 use crate::records::{Condition, DocumentStore, ListedKey, StoredDocument};
@@ -119,7 +120,7 @@ impl DocumentStore for &Aws {
         {
             Ok(answer) => answer,
             Err(error) => {
-                let error = service_error(OPERATION, resource, error);
+                let error = self.s3_error(None, OPERATION, resource, error);
                 let missing = error.kind == Kind::NotFound && !error.has_code("NoSuchBucket");
                 return if missing { Ok(None) } else { Err(error) };
             }
@@ -175,7 +176,7 @@ impl DocumentStore for &Aws {
         let answer = request
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(bucket, key), error))?;
+            .map_err(|error| self.s3_error(None, OPERATION, uri(bucket, key), error))?;
         answer
             .e_tag()
             .map(ETag::from)
@@ -190,7 +191,7 @@ impl DocumentStore for &Aws {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| service_error("DeleteObject", uri(bucket, key), error))
+            .map_err(|error| self.s3_error(None, "DeleteObject", uri(bucket, key), error))
     }
 
     async fn list(
@@ -211,7 +212,12 @@ impl DocumentStore for &Aws {
                 .send()
                 .await
                 .map_err(|error| {
-                    service_error("ListObjectsV2", format!("s3://{bucket}/{prefix}"), error)
+                    self.s3_error(
+                        None,
+                        "ListObjectsV2",
+                        format!("s3://{bucket}/{prefix}"),
+                        error,
+                    )
                 })?;
             for object in answer.contents() {
                 if let (Some(key), Some(time)) = (object.key(), object.last_modified()) {
@@ -262,6 +268,47 @@ impl ObjectReader for &Aws {
 }
 
 impl Aws {
+    /// Reads an error of a request that writes or deletes an object of a region.
+    fn write_error<E>(
+        &self,
+        operation: &'static str,
+        object: &NewObject,
+        error: SdkError<E>,
+    ) -> ServiceError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let resource = uri(&object.bucket, &object.key);
+        self.s3_error(Some(&object.region), operation, resource, error)
+    }
+
+    /// Reads an error of a copy. Where its source is what is wrong, it is about the source; `is_guarded` where a
+    /// condition that fails may also be the target's.
+    fn copy_error<E>(
+        &self,
+        operation: &'static str,
+        object: &NewObject,
+        source: &SourceObject,
+        is_guarded: bool,
+        error: SdkError<E>,
+    ) -> ServiceError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let error = self.write_error(operation, object, error);
+        let is_sources = match error.kind {
+            Kind::NotFound => error.has_code("NoSuchKey") || error.has_code("NoSuchVersion"),
+            Kind::PreconditionFailed => !is_guarded,
+            _ => false,
+        };
+        let resource = if is_sources {
+            uri(&source.bucket, &source.key)
+        } else {
+            error.resource
+        };
+        ServiceError { resource, ..error }
+    }
+
     /// One request; the inner error is the body's.
     async fn read_once(
         &self,
@@ -285,7 +332,7 @@ impl Aws {
             .range(inclusive(range))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, resource.clone(), error))?;
+            .map_err(|error| self.s3_error(None, OPERATION, resource.clone(), error))?;
         let wanted = usize::try_from(range.length()).unwrap_or(usize::MAX);
         let unexpected = |found: usize| {
             let what = format!("bytes {range} but {found} bytes");
@@ -331,7 +378,7 @@ impl ObjectStore for &Aws {
             .set_if_match(if_match.map(ETag::quoted))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(bucket, key), error))?;
+            .map_err(|error| self.s3_error(region, OPERATION, uri(bucket, key), error))?;
         let missing = |what| incomplete(OPERATION, uri(bucket, key), what);
         Ok(ObjectHead {
             etag: answer
@@ -372,7 +419,7 @@ impl ObjectStore for &Aws {
             .config_override(patient(PART_TIMEOUT))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.write_error(OPERATION, object, error))?;
         written(OPERATION, object, answer.e_tag(), answer.version_id())
     }
 
@@ -399,7 +446,7 @@ impl ObjectStore for &Aws {
             .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.copy_error(OPERATION, object, source, !object.replace, error))?;
         let etag = answer
             .copy_object_result()
             .and_then(|result| result.e_tag());
@@ -420,7 +467,7 @@ impl ObjectStore for &Aws {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| service_error("DeleteObject", uri(&object.bucket, &object.key), error))
+            .map_err(|error| self.write_error("DeleteObject", object, error))
     }
 
     async fn is_versioned(
@@ -435,7 +482,12 @@ impl ObjectStore for &Aws {
             .send()
             .await
             .map_err(|error| {
-                service_error("GetBucketVersioning", format!("s3://{bucket}"), error)
+                self.s3_error(
+                    Some(region),
+                    "GetBucketVersioning",
+                    format!("s3://{bucket}"),
+                    error,
+                )
             })?;
         Ok(answer.status() == Some(&BucketVersioningStatus::Enabled))
     }

@@ -261,6 +261,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 // Somebody wrote the key in between: this drop's other delivery, or another one.
                 match self.already_there(object).await? {
                     Some(there) => Ok((there, Cost::default())),
+                    // Of a copy's two conditions it was the artifact's, then.
+                    None if error.operation == "CopyObject" => Err(service_fault(error)),
                     None => Err(error.into()),
                 }
             }

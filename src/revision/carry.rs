@@ -34,7 +34,7 @@ use crate::verify::Verifier;
 
 /// Reads ahead of the body that wants them.
 const READS_IN_FLIGHT: usize = 2;
-/// KiB of bodies and of what they are made of, of all joins in flight.
+/// KiB of bodies and of what they are made of, of all joins in flight; one that needs more goes alone.
 const JOIN_KIB_IN_FLIGHT: u32 = 16 << 10;
 /// Bytes that are verified before others have their turn.
 const VERIFIED_AT_ONCE: usize = 128 << 10;
@@ -44,6 +44,8 @@ const CONFLICTS_MAX: u32 = 2;
 const CLEANING_TIME: Duration = Duration::from_secs(4);
 /// Of it, time for requests that are in flight when the time is over.
 const RUNNING_OUT_TIME: Duration = Duration::from_secs(2);
+/// Of it, time to tell how it ended.
+const TELLING_TIME: Duration = Duration::from_secs(1);
 /// A transfer is not begun where even a network so many times as fast as the model would not do.
 const FASTER_THAN_THE_MODEL: f64 = 4.0;
 
@@ -138,7 +140,10 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
                 running_out.unwrap_or(Err(stopped))
             }
         };
-        transfer.clean().await;
+        let left = until_then(workplace.until).saturating_sub(TELLING_TIME);
+        if tokio::time::timeout(left, transfer.clean()).await.is_err() {
+            tracing::warn!("what was begun for a revision stays: no time was left to end it");
+        }
         match (written, transfer.failure().take()) {
             (Ok(written), _) => break written,
             (Err(Stopped), Some(RevisionError::Service(error)))
@@ -160,9 +165,11 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
 
 /// Time that a transfer may take.
 fn time_left(until: Timestamp) -> Duration {
-    Duration::try_from(Timestamp::now().duration_until(until))
-        .unwrap_or_default()
-        .saturating_sub(CLEANING_TIME)
+    until_then(until).saturating_sub(CLEANING_TIME)
+}
+
+fn until_then(then: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_until(then)).unwrap_or_default()
 }
 
 fn out_of_time(parts: &PartPlan, left: Duration) -> RevisionError {
@@ -182,7 +189,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 self.step(copying).await
             }
             Delivery::PutObject(upload) => {
-                let making = self.step(self.checked_body(upload, self.parts.passing()));
+                let making = self.step(self.checked_body(upload));
                 let (body, verified) = futures_util::join!(making, verifying);
                 verified?;
                 self.step(self.store.put(self.object, body?)).await
@@ -274,8 +281,14 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         number: u32,
         join: &Join,
     ) -> Result<PartReceipt, Stopped> {
-        let got: u64 = join.upload.gets().iter().map(ByteRange::length).sum();
-        let kib = got
+        let longest_first = {
+            let mut lengths: Vec<_> = join.upload.gets().iter().map(ByteRange::length).collect();
+            lengths.sort_unstable_by(|a, b| b.cmp(a));
+            lengths
+        };
+        // Those ahead and the one at hand.
+        let reads: u64 = longest_first.iter().take(READS_IN_FLIGHT + 1).sum();
+        let kib = reads
             .saturating_add(join.upload.output_bytes())
             .div_ceil(1024);
         let kib = u32::try_from(kib)
@@ -290,8 +303,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         let sending = async {
             // The semaphore is never closed.
             let _permit = self.joining.acquire_many(kib).await;
-            let gets = join.upload.gets().to_vec();
-            let body = self.step(self.checked_body(&join.upload, gets)).await?;
+            let body = self.step(self.checked_body(&join.upload)).await?;
             self.step(self.store.send_part(&temporary, 2, body)).await
         };
         let (copied, sent) = futures_util::join!(copying, sending);
@@ -365,12 +377,8 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// The body of one upload, and what passes for it verified.
-    async fn checked_body(
-        &self,
-        upload: &parts::Upload,
-        passing: Vec<ByteRange>,
-    ) -> Result<Bytes, RevisionError> {
-        let mut verifier = self.verifier(passing);
+    async fn checked_body(&self, upload: &parts::Upload) -> Result<Bytes, RevisionError> {
+        let mut verifier = self.verifier(upload.passing());
         let mut reads = stream::iter(upload.gets())
             .map(|range| self.source.read(*range))
             .buffered(READS_IN_FLIGHT);

@@ -35,7 +35,7 @@ const PARTS_MAX: u64 = 4_500;
 /// A range of the source that is worth a copy: shorter ones are read.
 const COPY_BYTES_MIN: u64 = 16 << 20;
 /// Bytes of one copy, well below what takes S3 longer than a request may.
-const COPY_BYTES_MAX: u64 = 128 << 20;
+const COPY_BYTES_MAX: u64 = 64 << 20;
 
 /// A part on its way.
 enum Part {

@@ -1,10 +1,10 @@
 //! A plan as S3 requests: which bytes S3 copies itself, which pass through the function.
 //!
 //! Inside S3's limits ("Amazon S3 multipart upload limits", S3 user guide): 1 to 10,000 parts of 5 MiB to 5
-//! GiB, the last of any size. Fewest bytes through the function first, fewest requests second: every stretch
-//! of source bytes that may stand as a part of its own is copied by S3. What lies between two of them is
+//! GiB, the last of any size. Least time by [`cost`]: every stretch of source bytes that may stand as a part
+//! of its own is copied by S3. What lies between two of them is
 //! shorter than a part may be as a rule; it is either filled up from the stretch after it, or, where that saves
-//! time by [`cost`], joined to the end of the stretch before it in a temporary object:
+//! time, joined to the end of the stretch before it in a temporary object:
 //!
 //! ```text
 //! revision    | header | data …                    | header | data …                  | directory
@@ -49,6 +49,8 @@ pub struct PartLimits {
     pub copy_part_bytes: u64,
     /// Bytes between two needed ranges that are read rather than left out by a second request.
     pub gap_bytes_max: u64,
+    /// Largest read over such gaps, since a read is held in memory.
+    pub get_bytes_max: u64,
     /// Whether parts are joined in temporary objects.
     pub joins: Joins,
 }
@@ -76,26 +78,8 @@ impl Default for PartLimits {
             upload_part_bytes: 5 * MIB,
             copy_part_bytes: 64 * MIB,
             gap_bytes_max: MIB,
+            get_bytes_max: 8 * MIB,
             joins: Joins::WherePaid,
-        }
-    }
-}
-
-impl PartLimits {
-    /// The limits of a file that is written on this machine: none, but for the size of a copy that is worth
-    /// a call of its own.
-    pub fn of_a_file() -> Self {
-        Self {
-            copy_object_bytes_max: u64::MAX,
-            read_already_bytes_max: 0,
-            put_object_bytes_max: 0,
-            part_bytes_min: MIB / 4,
-            part_bytes_max: u64::MAX,
-            parts_max: u64::MAX,
-            upload_part_bytes: MIB,
-            copy_part_bytes: u64::MAX,
-            gap_bytes_max: MIB / 16,
-            joins: Joins::Never,
         }
     }
 }
@@ -187,23 +171,33 @@ impl Upload {
         self.output.length()
     }
 
+    /// Source bytes to get, in all.
+    pub fn got_bytes(&self) -> u64 {
+        self.gets.iter().map(ByteRange::length).sum()
+    }
+
+    /// The source bytes that pass for it: ascending, disjoint, neighbours joined.
+    pub fn passing(&self) -> Vec<ByteRange> {
+        passing([self])
+    }
+
     /// The upload of these bytes of the revision.
     fn of(plan: &SplicePlan<'_>, output: ByteRange, limits: &PartLimits) -> Self {
         let mut gets = Vec::new();
+        let mut get = |range| join(&mut gets, range, limits.gap_bytes_max, limits.get_bytes_max);
         for n in plan.step_at(output.start).. {
             let Some(step) = plan.step(n).filter(|step| step.output.start < output.end) else {
                 break;
             };
             let copied_at = step.copied_at();
             if output.start < copied_at && !step.passed.is_empty() {
-                join(&mut gets, step.passed, limits.gap_bytes_max);
+                get(step.passed);
             }
             let from = output.start.max(copied_at);
             let to = output.end.min(step.output.end);
             if from < to {
                 let start = step.copied.start.saturating_add(from - copied_at);
-                let copied = ByteRange::new(start, start.saturating_add(to - from));
-                join(&mut gets, copied, limits.gap_bytes_max);
+                get(ByteRange::new(start, start.saturating_add(to - from)));
             }
         }
         Self { output, gets }
@@ -284,16 +278,7 @@ impl PartPlan {
 
     /// The source bytes that pass through the function outside joins: ascending, disjoint, neighbours joined.
     pub fn passing(&self) -> Vec<ByteRange> {
-        let mut ranges: Vec<_> = self
-            .uploads()
-            .flat_map(|upload| upload.gets.iter().copied())
-            .collect();
-        ranges.sort();
-        let mut joined = Vec::new();
-        for range in ranges {
-            join(&mut joined, range, 0);
-        }
-        joined
+        passing(self.uploads())
     }
 
     fn of(delivery: Delivery, source_size: u64) -> Self {
@@ -306,13 +291,13 @@ impl PartPlan {
         let mut work = cost::Work::default();
         let joined = plan.joins().map(|join| &join.upload);
         for upload in plan.uploads().chain(joined) {
-            traffic.got_bytes += upload.gets.iter().map(ByteRange::length).sum::<u64>();
+            traffic.got_bytes += upload.got_bytes();
             traffic.put_bytes += upload.output_bytes();
             traffic.requests += upload.gets.len() as u64 + 1;
         }
         for upload in plan.uploads() {
             work.bodies += 1;
-            work.through_bytes += upload.output_bytes();
+            work.through_bytes += upload.output_bytes().max(upload.got_bytes());
         }
         match &plan.delivery {
             Delivery::CopyObject => {
@@ -409,17 +394,32 @@ fn cut(
     }
 }
 
-/// Adds a range, joined to the last where no more than `gap` lies between them.
-fn join(ranges: &mut Vec<ByteRange>, range: ByteRange, gap: u64) {
-    match ranges.last_mut() {
-        Some(last)
-            if range.start <= last.end.saturating_add(gap)
-                && last.start <= range.end.saturating_add(gap) =>
-        {
-            *last = ByteRange::new(last.start.min(range.start), last.end.max(range.end));
-        }
-        _ => ranges.push(range),
+/// What these uploads get: ascending, disjoint, neighbours joined.
+fn passing<'a>(uploads: impl IntoIterator<Item = &'a Upload>) -> Vec<ByteRange> {
+    let gets = uploads.into_iter().flat_map(Upload::gets);
+    let mut ranges: Vec<_> = gets.copied().collect();
+    ranges.sort();
+    let mut joined = Vec::new();
+    for range in ranges {
+        join(&mut joined, range, 0, u64::MAX);
     }
+    joined
+}
+
+/// Adds a range, joined to the last where no more than `gap` lies between them and no more than `most` bytes
+/// come of it.
+fn join(ranges: &mut Vec<ByteRange>, range: ByteRange, gap: u64, most: u64) {
+    if let Some(last) = ranges.last_mut()
+        && range.start <= last.end.saturating_add(gap)
+        && last.start <= range.end.saturating_add(gap)
+    {
+        let both = ByteRange::new(last.start.min(range.start), last.end.max(range.end));
+        if both.length() <= most {
+            *last = both;
+            return;
+        }
+    }
+    ranges.push(range);
 }
 
 #[cfg(test)]

@@ -394,12 +394,12 @@ pub(super) fn limits() -> impl Strategy<Value = PartLimits> {
         1..3u64,
         1..5u64,
         3..2_000u64,
-        0..60u64,
+        (0..60u64, 1..2_000u64),
         0..3_000u64,
         prop::sample::select(vec![Joins::Never, Joins::WherePaid, Joins::Wherever]),
     )
         .prop_map(
-            |(min, put, upload, copy, parts_max, gap, read_already, joins)| PartLimits {
+            |(min, put, upload, copy, parts_max, (gap, get), read_already, joins)| PartLimits {
                 copy_object_bytes_max: 4_000,
                 read_already_bytes_max: read_already,
                 put_object_bytes_max: put,
@@ -409,6 +409,7 @@ pub(super) fn limits() -> impl Strategy<Value = PartLimits> {
                 upload_part_bytes: min * upload,
                 copy_part_bytes: min * copy,
                 gap_bytes_max: gap,
+                get_bytes_max: get,
                 joins,
             },
         )

@@ -4,7 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::super::{Aws, COPY_TIMEOUT, PART_TIMEOUT, patient, service_error};
+use super::super::{Aws, COPY_TIMEOUT, PART_TIMEOUT, patient};
 use super::{copy_source, inclusive, incomplete, metadata, none_match, tagging, uri, written};
 use crate::object::{ByteRange, SourceObject};
 use crate::revision::{MultipartUploads, NewObject, PartReceipt, Upload, WrittenObject};
@@ -24,7 +24,7 @@ impl MultipartUploads for &Aws {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.write_error(OPERATION, object, error))?;
         let upload_id = answer
             .upload_id()
             .ok_or_else(|| incomplete(OPERATION, uri(&object.bucket, &object.key), "UploadId"))?
@@ -56,7 +56,7 @@ impl MultipartUploads for &Aws {
             .config_override(patient(PART_TIMEOUT))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.write_error(OPERATION, object, error))?;
         let etag = answer
             .e_tag()
             .ok_or_else(|| incomplete(OPERATION, uri(&object.bucket, &object.key), "ETag"))?
@@ -91,7 +91,7 @@ impl MultipartUploads for &Aws {
             .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.copy_error(OPERATION, object, source, false, error))?;
         let result = answer.copy_part_result();
         let etag = result
             .and_then(|result| result.e_tag())
@@ -140,7 +140,7 @@ impl MultipartUploads for &Aws {
             .config_override(patient(COPY_TIMEOUT))
             .send()
             .await
-            .map_err(|error| service_error(OPERATION, uri(&object.bucket, &object.key), error))?;
+            .map_err(|error| self.write_error(OPERATION, object, error))?;
         written(OPERATION, object, answer.e_tag(), answer.version_id())
     }
 
@@ -154,12 +154,6 @@ impl MultipartUploads for &Aws {
             .send()
             .await
             .map(|_| ())
-            .map_err(|error| {
-                service_error(
-                    "AbortMultipartUpload",
-                    uri(&object.bucket, &object.key),
-                    error,
-                )
-            })
+            .map_err(|error| self.write_error("AbortMultipartUpload", object, error))
     }
 }

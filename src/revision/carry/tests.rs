@@ -254,6 +254,7 @@ fn sample() -> Sample {
             upload_part_bytes: 2_000,
             copy_part_bytes: 4_000,
             gap_bytes_max: 50,
+            get_bytes_max: 1_000,
             joins: Joins::Wherever,
             ..PartLimits::default()
         },

@@ -188,6 +188,30 @@ fn ok_thousands_of_middling_files_fit_into_ten_thousand_parts() {
 }
 
 #[test]
+fn ok_what_lies_between_many_gaps_is_not_read_at_once() {
+    // Thumbnails that are kept between pictures that are not.
+    for (thumbnail, count) in [(1_000, 3_000), (20_000, 4_000)] {
+        let sizes = (0..2 * count).map(|n| if n % 2 == 0 { thumbnail } else { 900_000 });
+        let zip = archive(sizes);
+        let kept: Vec<_> = kept(&zip, 4).into_iter().step_by(2).collect();
+        let plan = plan_splice(&zip, &kept).unwrap();
+        let planned = plan_parts(&plan, &PartLimits::default()).unwrap();
+        let uploads = planned
+            .uploads()
+            .chain(planned.joins().map(|join| &join.upload));
+        let gets: Vec<_> = uploads
+            .flat_map(Upload::gets)
+            .map(ByteRange::length)
+            .collect();
+        assert!(gets.iter().all(|length| *length <= 8 * MIB), "{gets:?}");
+        // And the time that reading them takes is seen.
+        let got: u64 = gets.iter().sum();
+        assert_eq!(got, planned.traffic.got_bytes);
+        assert!(planned.seconds >= got as f64 / cost::THROUGH_BYTES_PER_SECOND);
+    }
+}
+
+#[test]
 fn ok_gaps_are_read_through_up_to_their_limit() {
     let gets = |gap: u64| {
         let zip = archive([10, gap, 20]);

@@ -21,6 +21,7 @@ pub(in crate::splice) fn two_levels(part_bytes_min: u64) -> PartLimits {
         upload_part_bytes: part_bytes_min,
         copy_part_bytes: 10 * part_bytes_min,
         gap_bytes_max: 10,
+        get_bytes_max: 500,
         joins: Joins::Wherever,
         ..PartLimits::default()
     }
