@@ -572,6 +572,50 @@ fn each_alarm_says_what_to_do_and_where() {
     }
 }
 
+#[test]
+fn an_alarm_rings_once_for_what_is_met_again_and_again() {
+    let stack = Stack::new(&EXAMPLE);
+    let resources = &stack.template["Resources"];
+    let number = |value: &Value| -> u64 { value.as_str().unwrap().parse().unwrap() };
+    let rate =
+        resources["RecordFunction"]["Properties"]["Events"]["Clock"]["Properties"]["Schedule"]
+            .as_str()
+            .unwrap();
+    assert_eq!(rate, "rate(5 minutes)");
+    let tick = 5 * 60;
+    // Lambda begins the third run two minutes after the second one has ended.
+    let run = number(&stack.resource("/DeployFunction/Properties/Timeout")) + 2 * 60;
+    for (alarm, every) in [
+        ("FaultsToCureAlarm", tick),
+        ("FailuresLostAlarm", tick),
+        ("DeploySlowAlarm", run),
+    ] {
+        let properties = &resources[alarm]["Properties"];
+        let metrics = properties["Metrics"].as_array().into_iter().flatten();
+        let periods: Vec<u64> = metrics
+            .map(|metric| &metric["MetricStat"]["Period"])
+            .chain([&properties["Period"]])
+            .filter(|period| !period.is_null())
+            .map(number)
+            .collect();
+        let period = *periods.iter().min().unwrap();
+        let window = period * number(&properties["EvaluationPeriods"]);
+        // A window begins and ends with a period, which may hold none of it.
+        assert!(window >= every + 2 * period, "{alarm}: {window} s");
+        assert_eq!(number(&properties["DatapointsToAlarm"]), 1, "{alarm}");
+        assert_eq!(properties["TreatMissingData"], "notBreaching", "{alarm}");
+    }
+    // A queue that nobody asks falls silent, full as it is.
+    for alarm in [
+        "DeployGaveUpAlarm",
+        "RecordGaveUpAlarm",
+        "EventsUndeliveredAlarm",
+    ] {
+        let properties = &resources[alarm]["Properties"];
+        assert_eq!(properties["TreatMissingData"], "ignore", "{alarm}");
+    }
+}
+
 /// The error types at which a function's log rings the alarm.
 pub(crate) fn faults_to_cure(filter: &str) -> Vec<String> {
     let pattern = Stack::new(&EXAMPLE).resource(&format!("/{filter}/Properties/FilterPattern"));

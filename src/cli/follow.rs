@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use stagedrop::aws::Aws;
+use stagedrop::deployment::DeploymentId;
 use stagedrop::destination::Staged;
 use stagedrop::following::{self, Follower, Line, Tone};
 use stagedrop::object::{ETag, ObjectKey, S3Prefix, VersionId};
-use stagedrop::records::drop::{Drop, DropId, DropStatus};
+use stagedrop::records::drop::{Drop, DropId, DropStatus, DropTarget};
 use stagedrop::records::{DOCUMENT_BYTES_MAX, DocumentStore, drop_name};
 use stagedrop::revision::WrittenObject;
 use stagedrop::service_error::{Kind, ServiceError};
@@ -27,7 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 enum Followed {
     /// The drop has ended.
     Ended(Box<Drop>),
-    /// The key was staged anew, and its record tells of that drop; what was seen last of ours.
+    /// The key was staged anew, and its record tells of that drop, so that nothing there will tell how ours ends;
+    /// what was seen last of ours.
     Replaced(Box<Drop>),
     /// Time is up; what was seen last and what kept us from seeing more.
     TimedOut(Option<Box<Drop>>, Option<ServiceError>),
@@ -217,26 +219,20 @@ pub async fn conclude(
             Ok(outcome_code(following::is_good(drop.status)))
         }
         Followed::Replaced(last) => {
-            let status = DropStatus::Superseded;
             if is_text {
                 say(&Line {
-                    tone: following::tone_of(status),
-                    word: status.as_str().to_owned(),
+                    tone: Tone::Bad,
+                    word: "replaced".to_owned(),
                     text: format!(
-                        "{} was staged anew, and {} tells of that",
+                        "{} was staged anew while {}",
                         staged.key,
-                        record.uri()
+                        left_behind(&last)
                     ),
                 });
             } else {
-                let drop_json = serde_json::to_value(&last).map_err(|error| error.to_string())?;
-                let mut report = report(staged, Some(written), Some(drop_json));
-                if let Some(fields) = report.as_object_mut() {
-                    fields.insert("status".to_owned(), json!(status));
-                }
-                print_json(&report)?;
+                print_unfinished(staged, written, Some(&last), "replaced")?;
             }
-            Ok(outcome_code(following::is_good(status)))
+            Ok(outcome_code(false))
         }
         Followed::TimedOut(last, unseen) => {
             let seconds = timeout.as_secs();
@@ -252,15 +248,7 @@ pub async fn conclude(
                     text: format!("not ended after {seconds} s: {state}"),
                 });
             } else {
-                let drop_json = last
-                    .map(serde_json::to_value)
-                    .transpose()
-                    .map_err(|error| error.to_string())?;
-                let mut report = report(staged, Some(written), drop_json);
-                if let Some(fields) = report.as_object_mut() {
-                    fields.insert("timed_out".to_owned(), Value::Bool(true));
-                }
-                print_json(&report)?;
+                print_unfinished(staged, written, last.as_deref(), "timed_out")?;
             }
             Ok(outcome_code(false))
         }
@@ -272,6 +260,57 @@ pub async fn conclude(
             Ok(interrupted.exit_code())
         }
     }
+}
+
+/// What of a drop goes on although its record tells of a newer one, and where that can be seen.
+///
+/// It may be deployed all the same, also where it waited: what was staged anew supersedes it only once it has a
+/// place in the same queue, and until then its turn may come.
+fn left_behind(last: &Drop) -> String {
+    let open: Vec<&DropTarget> = last
+        .deployments
+        .iter()
+        .filter(|target| !target.status.is_terminal())
+        .collect();
+    let ids: Vec<&str> = open
+        .iter()
+        .filter_map(|target| target.deployment_id.as_ref())
+        .map(DeploymentId::as_str)
+        .collect();
+    let is_waiting = open
+        .iter()
+        .any(|target| target.status == DropStatus::Waiting);
+    let state = match ids.as_slice() {
+        [] if is_waiting => "it waited for its turn, which may still come".to_owned(),
+        [] => "it was being made ready, and it may still be deployed".to_owned(),
+        [id] => format!("deployment {id} was under way"),
+        ids => format!("deployments {} were under way", ids.join(", ")),
+    };
+    match open.as_slice() {
+        [target] => format!(
+            "{state}; see `stagedrop history {} {}`",
+            target.application, target.deployment_group
+        ),
+        _ => format!("{state}; see `stagedrop status`"),
+    }
+}
+
+/// Tells programs of a drop whose end was not seen: its status is the last that was, and `why` is true.
+fn print_unfinished(
+    staged: &Staged,
+    written: &WrittenObject,
+    last: Option<&Drop>,
+    why: &str,
+) -> Result<(), Trouble> {
+    let drop_json = last
+        .map(serde_json::to_value)
+        .transpose()
+        .map_err(|error| error.to_string())?;
+    let mut report = report(staged, Some(written), drop_json);
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert(why.to_owned(), Value::Bool(true));
+    }
+    print_json(&report)
 }
 
 /// What programs are told.

@@ -54,8 +54,8 @@ const PARTS_AHEAD: usize = 2;
 /// Stages a build: packs a folder (or takes an archive), uploads it, and follows its record to the end.
 ///
 /// What of the build is not given by options is taken from the CI's environment, else from git. Exit status:
-/// 0 deployed, superseded by a newer build, or nothing to deploy; 1 refused, failed, stopped, or not ended in
-/// time; 2 not carried out; 130 or 143 interrupted.
+/// 0 deployed, superseded by a newer build, or nothing to deploy; 1 refused, failed, stopped, or its end not
+/// seen (not in time, or its key was staged anew); 2 not carried out; 130 or 143 interrupted.
 #[derive(clap::Args)]
 #[command(
     before_help = "Example: stagedrop push . --to s3://my-artifacts/staging --project my-app"

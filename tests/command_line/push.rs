@@ -12,7 +12,9 @@ use stagedrop::local::faults::{Fault, Match, Nth};
 use super::running::{
     Call, Said, assert_transcript, comparable, screen, with_colours, without_passing_states,
 };
-use crate::support::{ARTIFACTS, COMMIT, World, automatic, by_hand, staged_key, unpack};
+use crate::support::{
+    ARTIFACTS, COMMIT, World, application, automatic, by_hand, staged_key, unpack,
+};
 
 /// Writes an application into a folder; its hook ends with `status`.
 fn write_application(folder: &Path, status: u8) {
@@ -507,33 +509,109 @@ async fn a_push_whose_completion_is_not_answered_tells_that_and_what_is_left() {
     }
 }
 
+/// Follows a push of build 1 whose key is staged anew, with that body, once it was seen with that status.
+async fn replaced(world: &World, status: &str, output: &str, body: Vec<u8>) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    write_application(folder.path(), 0);
+    let first = push(folder.path(), 1, &["--output", output, "--timeout", "120s"])
+        .with(&world.aws.environment());
+    let first = tokio::spawn(async move { first.piped().await });
+    let mut is_seen = false;
+    for _ in 0..600 {
+        let record = world.record(&format!("drops/{}.json", staged_key(1)));
+        is_seen = record.is_some_and(|record| {
+            let has_deployment = !record["deployments"][0]["deployment_id"].is_null();
+            record["status"] == status && has_deployment == (status == "deploying")
+        });
+        if is_seen {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_seen);
+    // The push, too, has to see it before it is replaced: the first look from now on, when the second one comes.
+    let looks = || {
+        let log = world.aws.faults().log();
+        let of_record = log.iter().filter(|entry| {
+            entry.label == "local"
+                && entry.operation == "GetObject"
+                && entry.path.contains("/records/drops/")
+        });
+        of_record.count()
+    };
+    let before = looks();
+    for _ in 0..600 {
+        if looks() >= before + 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(looks() >= before + 2);
+    world.put(&staged_key(1), body);
+    first.await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_whose_key_is_staged_anew_is_superseded() {
+async fn a_build_whose_key_is_staged_anew_while_it_waits_may_still_get_its_turn() {
     for output in ["text", "json"] {
         let world = World::start(by_hand()).await;
-        let folder = tempfile::tempdir().unwrap();
-        write_application(folder.path(), 0);
-        world.foreign_deployment();
+        let foreign = world.foreign_deployment();
         world.aws.quiet().await;
-        let first = push(folder.path(), 1, &["--output", output, "--timeout", "120s"])
-            .with(&world.aws.environment());
-        let first = tokio::spawn(async move { first.piped().await });
-        world.until_status(1, "waiting").await;
-        // It has to be seen waiting before it is replaced.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        std::fs::write(folder.path().join("index.html"), "<p>newer</p>\n").unwrap();
-        let second = push(folder.path(), 1, &["--no-wait"]).with(&world.aws.environment());
-        let second = second.piped().await;
-        assert_eq!(second.code, 0, "{}", second.text);
-        let first = first.await.unwrap();
-        assert_eq!(first.code, 0, "{}", first.text);
+        // What takes its place in the record is refused, and so takes none in the queue.
+        let said = replaced(&world, "waiting", output, b"no archive".to_vec()).await;
+        assert_eq!(said.code, 1, "{}", said.text);
         if output == "text" {
-            assert_transcript("push-replaced.piped", &told(&first));
+            assert_transcript("push-replaced.piped", &told(&said));
         } else {
-            let report: Value = serde_json::from_str(&first.stdout).unwrap();
-            assert_eq!(report["status"], "superseded");
+            let report: Value = serde_json::from_str(&said.stdout).unwrap();
+            assert_eq!(report["status"], "waiting");
+            assert_eq!(report["replaced"], true);
             assert_eq!(report["drop"]["status"], "waiting");
         }
+        world.aws.quiet().await;
+        assert_eq!(world.drop_record(&staged_key(1))["status"], "rejected");
+        let codedeploy = world.aws.codedeploy();
+        codedeploy.advance(&foreign, Status::Stopped, None).unwrap();
+        world.aws.quiet().await;
+        let ours = world.our_deployments();
+        assert_eq!(
+            codedeploy.active("shop", "production"),
+            ours.first().cloned()
+        );
+        assert_eq!(ours.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_whose_key_is_staged_anew_while_it_is_deployed_is_not_called_superseded() {
+    for output in ["text", "json"] {
+        let world = World::start(by_hand()).await;
+        let said = replaced(&world, "deploying", output, application(2)).await;
+        assert_eq!(said.code, 1, "{}", said.text);
+        world.aws.quiet().await;
+        let codedeploy = world.aws.codedeploy();
+        let running = codedeploy.active("shop", "production").unwrap();
+        assert_eq!(world.our_deployments(), std::slice::from_ref(&running));
+        if output == "text" {
+            let expected = format!(
+                "replaced   {} was staged anew while deployment {running} was under way; see `stagedrop history shop production`",
+                staged_key(1)
+            );
+            assert!(said.text.contains(&expected), "{}", said.text);
+            assert!(!said.text.contains("superseded"), "{}", said.text);
+        } else {
+            let report: Value = serde_json::from_str(&said.stdout).unwrap();
+            assert_eq!(report["status"], "deploying");
+            assert_eq!(report["replaced"], true);
+            assert_eq!(report["drop"]["deployments"][0]["deployment_id"], running);
+        }
+        // It ends for itself, and only the group and the deployment tell.
+        codedeploy
+            .advance(&running, Status::InProgress, None)
+            .unwrap();
+        codedeploy.advance(&running, Status::Failed, None).unwrap();
+        world.aws.quiet().await;
+        assert_eq!(world.deployment_record(&running)["status"], "Failed");
     }
 }
 
