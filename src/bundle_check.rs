@@ -103,11 +103,11 @@ pub fn check(
                     let mut items = install::items(bundle, server, known, &mut near, &mut findings);
                     let links = links::Links::follow(bundle, known);
                     links.append(bundle, &mut items);
-                    let installed = install::InstalledFolders::new(&items);
+                    let installed = install::Installed::new(bundle, &items);
                     unpack::check_entries(
                         bundle,
                         known,
-                        |path| installed.hold(path),
+                        |path| installed.hold(bundle, path),
                         &mut findings,
                     );
                     install::check_collisions(bundle, &items, &links, &mut findings);

@@ -8,10 +8,10 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use lambda_runtime::tracing::Level;
-use lambda_runtime::tracing::subscriber::filter::Targets;
-use lambda_runtime::tracing::subscriber::{self, fmt, layer::SubscriberExt};
 use serde_json::{Map, Value};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{fmt, layer::SubscriberExt};
 
 use crate::decision::{Decision, Subject, describe, printable};
 use crate::fault::Retry;
@@ -235,7 +235,7 @@ pub fn start() {
         .iter()
         .find_map(|name| env::var(name).ok());
     let levels = levels(level.as_deref().unwrap_or_default());
-    let registry = subscriber::registry().with(levels);
+    let registry = tracing_subscriber::registry().with(levels);
     let is_json =
         env::var("AWS_LAMBDA_LOG_FORMAT").is_ok_and(|format| format.eq_ignore_ascii_case("json"));
     let layer = fmt::layer().with_target(false);

@@ -1,4 +1,4 @@
-//! Hostile archives: cut at every byte, changed at random, made to take memory.
+//! Hostile archives: cut at every byte, changed at random, made to take memory; and hostile documents.
 //!
 //! What must hold is in `tests/fuzz/hostile.rs`, which the fuzz targets use too (`tests/fuzz/run`). Here the
 //! changes come from fixed seeds; `STAGEDROP_HOSTILE_SECONDS` goes on with further ones for that long.
@@ -15,6 +15,46 @@ mod targets;
 const SEED_BYTES_MAX: u64 = 4 << 10;
 /// Changes of each archive.
 const ROUNDS: u64 = 40;
+/// Documents that are put together.
+const DOCUMENTS: u64 = 4_000;
+
+/// What means something to a reader of YAML, whole.
+const TOKENS: [&str; 34] = [
+    "\n%",
+    "\n",
+    "\r\n",
+    "\t",
+    " ",
+    "\u{85}",
+    "\u{feff}",
+    "!",
+    "!b",
+    "!b,",
+    "!<b>,",
+    "!!b,",
+    "%TAG !a! !b,\n",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "'",
+    "\"",
+    "\\",
+    "- ",
+    "? ",
+    ": ",
+    "|\n ",
+    ">",
+    "&a ",
+    "*a",
+    "# ",
+    "\n---\n",
+    "\n...\n",
+    "%",
+    "c",
+    "files: ",
+];
 
 type Target = fn(&[u8]);
 
@@ -117,13 +157,17 @@ fn archives_cut_at_every_byte_are_read_or_refused() {
     assert!(cut > 1_000, "{cut}");
 }
 
+/// For how long changes go on.
+fn more() -> Duration {
+    let seconds = std::env::var("STAGEDROP_HOSTILE_SECONDS").ok();
+    Duration::from_secs(seconds.map_or(0, |seconds| seconds.parse().unwrap()))
+}
+
 #[test]
 fn archives_changed_at_random_are_read_or_refused() {
-    let more = std::env::var("STAGEDROP_HOSTILE_SECONDS").ok();
-    let more = more.map_or(0, |seconds| seconds.parse().unwrap());
-    let (start, seeds) = (Instant::now(), seeds());
+    let (start, more, seeds) = (Instant::now(), more(), seeds());
     let mut round = 0;
-    while round < ROUNDS || start.elapsed() < Duration::from_secs(more) {
+    while round < ROUNDS || start.elapsed() < more {
         round += 1;
         for (at, (target, bytes)) in seeds.iter().enumerate() {
             let mut random = Random(round << 20 | at as u64 | 1 << 60);
@@ -144,6 +188,24 @@ fn archives_changed_at_random_are_read_or_refused() {
         }
     }
     println!("{} archives changed {round} times", seeds.len());
+}
+
+#[test]
+fn documents_of_any_tokens_are_read_or_refused() {
+    let (start, more) = (Instant::now(), more());
+    let mut round = 0;
+    while round < DOCUMENTS || start.elapsed() < more {
+        round += 1;
+        let mut random = Random(round << 20 | 1 << 60);
+        let mut text = Vec::new();
+        for _ in 0..=random.below(24) {
+            text.extend_from_slice(TOKENS[random.below(TOKENS.len())].as_bytes());
+        }
+        targets::yaml(&text);
+        random.change(&mut text);
+        targets::yaml(&text);
+    }
+    println!("{round} documents");
 }
 
 #[test]
