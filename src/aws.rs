@@ -4,6 +4,7 @@
 //! the SDK's errors into [`ServiceError`]. Decides nothing about drops, revisions or deployments.
 
 pub mod codedeploy;
+mod environment;
 pub mod s3;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_s3::config::SharedHttpClient;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
@@ -42,26 +44,30 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Reads region, credentials and endpoints from the environment, as every SDK does.
+    /// Reads region, credentials and endpoints from environment variables, profiles and whatever else every SDK
+    /// looks at.
     pub async fn from_environment() -> Self {
-        let http_client = aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https();
         let config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client)
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(ATTEMPTS_MAX)
-                    .with_max_backoff(BACKOFF_MAX),
-            )
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .operation_attempt_timeout(ATTEMPT_TIMEOUT)
-                    .build(),
-            )
+            .http_client(http_client())
+            .retry_config(retries())
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .load()
             .await;
+        Self::of(config)
+    }
+
+    /// Reads region, credentials and endpoints from environment variables alone, by which Lambda gives them to a
+    /// function: without the other places the function is smaller and starts sooner.
+    pub fn of_a_function() -> Self {
+        let config = environment::config()
+            .http_client(http_client())
+            .retry_config(retries())
+            .timeout_config(timeouts(ATTEMPT_TIMEOUT))
+            .build();
+        Self::of(config)
+    }
+
+    fn of(config: SdkConfig) -> Self {
         // An endpoint of one's own seldom has a name for each bucket.
         let path_style = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
             .iter()
@@ -129,13 +135,28 @@ impl Aws {
     }
 }
 
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https()
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS_MAX)
+        .with_max_backoff(BACKOFF_MAX)
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(attempt)
+        .build()
+}
+
 /// Gives one S3 request more time for each attempt.
 fn patient(time: Duration) -> aws_sdk_s3::config::Builder {
-    let timeout = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .operation_attempt_timeout(time)
-        .build();
-    aws_sdk_s3::config::Builder::new().timeout_config(timeout)
+    aws_sdk_s3::config::Builder::new().timeout_config(timeouts(time))
 }
 
 /// The header in which S3 tells a bucket's region, also with what it refuses.

@@ -10,6 +10,8 @@
 //! hook scripts' first bytes ----------+
 //! ```
 
+use std::cell::OnceCell;
+
 use crate::appspec::AppSpec;
 use crate::contents::{Contents, Entries, shown};
 use crate::deployment::{BundleType, ComputePlatform, FileExistsBehavior};
@@ -103,11 +105,16 @@ pub fn check(
                     let mut items = install::items(bundle, server, known, &mut near, &mut findings);
                     let links = links::Links::follow(bundle, known);
                     links.append(bundle, &mut items);
-                    let installed = install::Installed::new(bundle, &items);
+                    // Asked of links alone, which most bundles do without.
+                    let installed = OnceCell::new();
                     unpack::check_entries(
                         bundle,
                         known,
-                        |path| installed.hold(bundle, path),
+                        |path| {
+                            installed
+                                .get_or_init(|| install::Installed::new(bundle, &items))
+                                .hold(bundle, path)
+                        },
                         &mut findings,
                     );
                     install::check_collisions(bundle, &items, &links, &mut findings);

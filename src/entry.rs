@@ -112,7 +112,7 @@ async fn prepare() -> Result<(Configuration, Aws, Region), lambda_runtime::Error
     let configuration = Configuration::read(|name| std::env::var(name).ok())
         .map_err(|error| faults.push(error.to_string()))
         .ok();
-    let aws = Aws::from_environment().await;
+    let aws = Aws::of_a_function();
     let region = aws.region();
     if region.is_none() {
         faults.push("AWS_REGION is not set; set it to the region of the stack".to_owned());
