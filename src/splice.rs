@@ -162,6 +162,24 @@ impl SplicePlan<'_> {
         }
     }
 
+    /// Where step `n` lies in the revision, and all source bytes that it needs: known without a look at headers.
+    pub(crate) fn extent(&self, n: usize) -> Option<(ByteRange, ByteRange)> {
+        match &self.layout {
+            Layout::Zip(layout) => layout.extent(n),
+            // Nothing passes for what they make.
+            Layout::Whole | Layout::Tar(_) => self.step(n).map(|step| (step.output, step.copied)),
+        }
+    }
+
+    /// The first step from `n` on with which bytes may begin that are copied as they are, at least so many in a row.
+    pub(crate) fn past_short(&self, n: usize, least: u64) -> usize {
+        match &self.layout {
+            Layout::Whole => n,
+            Layout::Zip(layout) => past_short(layout.output_at(), n, least),
+            Layout::Tar(layout) => past_short(layout.output_at(), n, least),
+        }
+    }
+
     /// The position of the step that holds the revision's byte at `output`.
     pub(crate) fn step_at(&self, output: u64) -> usize {
         match &self.layout {
@@ -288,6 +306,23 @@ impl std::fmt::Display for SplicePlan<'_> {
         }
         Ok(())
     }
+}
+
+/// See [`SplicePlan::past_short`]: what is copied in a row begins with a header that is made, and ends before the
+/// next one.
+fn past_short(output_at: &[u64], mut n: usize, least: u64) -> usize {
+    while let Some([first, rest @ ..]) = output_at.get(n..)
+        && first & REWRITTEN != 0
+    {
+        let next = rest.iter().position(|at| at & REWRITTEN != 0);
+        let next = next.unwrap_or(rest.len().saturating_sub(1));
+        let Some(end) = rest.get(next) else { break };
+        if (end & !FLAG_BITS).saturating_sub(first & !FLAG_BITS) >= least {
+            break;
+        }
+        n += next + 1;
+    }
+    n
 }
 
 /// An offset in the revision with its flags, one more or an error.

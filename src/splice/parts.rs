@@ -186,9 +186,17 @@ impl Upload {
         let mut gets = Vec::new();
         let mut get = |range| join(&mut gets, range, limits.gap_bytes_max, limits.get_bytes_max);
         for n in plan.step_at(output.start).. {
-            let Some(step) = plan.step(n).filter(|step| step.output.start < output.end) else {
+            let extent = plan.extent(n);
+            let Some((made, source)) = extent.filter(|(made, _)| made.start < output.end) else {
                 break;
             };
+            if output.start <= made.start && made.end <= output.end {
+                if !source.is_empty() {
+                    get(source);
+                }
+                continue;
+            }
+            let Some(step) = plan.step(n) else { break };
             let copied_at = step.copied_at();
             if output.start < copied_at && !step.passed.is_empty() {
                 get(step.passed);

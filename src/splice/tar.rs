@@ -210,6 +210,11 @@ impl TarLayout<'_> {
         })
     }
 
+    /// Where each step begins in the revision, then where the archive's end does, with flags.
+    pub(super) fn output_at(&self) -> &[u64] {
+        &self.output_at
+    }
+
     pub(super) fn step_at(&self, output: u64) -> usize {
         let after = self
             .output_at

@@ -226,6 +226,21 @@ impl<'a> ZipLayout<'a> {
         Some(self.output_at.get(n)? & !FLAG_BITS)
     }
 
+    /// Where each entry begins in the revision, then where the directory does, with flags.
+    pub(super) fn output_at(&self) -> &[u64] {
+        &self.output_at
+    }
+
+    pub(super) fn extent(&self, n: usize) -> Option<(ByteRange, ByteRange)> {
+        if n >= self.kept.len() {
+            return self.step(n).map(|step| (step.output, step.copied));
+        }
+        let start = *self.output_at.get(n)? & !FLAG_BITS;
+        let end = *self.output_at.get(n + 1)? & !FLAG_BITS;
+        let index = self.kept_at(n)?.1.index as usize;
+        Some((ByteRange::new(start, end), self.zip.span(index)?))
+    }
+
     fn directory_at(&self) -> u64 {
         self.output_at.last().map_or(0, |at| at & !FLAG_BITS)
     }

@@ -136,7 +136,11 @@ pub(crate) fn stretches(plan: &SplicePlan<'_>, least: u64) -> Vec<Stretch> {
         output_at: 0,
         source: ByteRange::new(0, 0),
     };
-    for step in plan.steps() {
+    let mut n = 0;
+    loop {
+        n = plan.past_short(n, least);
+        let Some(step) = plan.step(n) else { break };
+        n += 1;
         let copied_at = step.copied_at();
         if copied_at == step.output.start && step.copied.start == open.source.end {
             open.source.end = step.copied.end;
