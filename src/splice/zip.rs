@@ -72,6 +72,10 @@ struct ExtraShape {
 impl ExtraShape {
     fn of(extra: &[u8]) -> Self {
         let mut shape = Self::default();
+        // As most are.
+        if extra.is_empty() {
+            return shape;
+        }
         for field in ExtraFields::new(extra) {
             shape.sound += field.whole.len();
             match field.id {
@@ -461,10 +465,12 @@ impl Change<'_> {
         let extent = self.header.extent().ok_or(PlanError::TooLarge {
             what: "sizes without a zip64 value",
         })?;
-        let values = [extent.size, extent.stored_size, header_at]
-            .map(|value| Some(value).filter(|value| *value >= u64::from(u32::MAX)));
-        let count = values.iter().flatten().count();
-        Ok((values, if count == 0 { 0 } else { 4 + 8 * count }))
+        let values = [extent.size, extent.stored_size, header_at];
+        if values.iter().all(|value| *value < u64::from(u32::MAX)) {
+            return Ok(([None; 3], 0));
+        }
+        let values = values.map(|value| Some(value).filter(|value| *value >= u64::from(u32::MAX)));
+        Ok((values, 4 + 8 * values.iter().flatten().count()))
     }
 
     /// Length of the extra blocks that go over into the revision's record.
