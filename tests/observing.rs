@@ -51,6 +51,19 @@ pub async fn read_until(world: &World, holds: impl Fn(&World) -> bool) {
     }
 }
 
+/// Waits until no line comes any more: functions have written theirs before they answer, but somebody has to read
+/// them.
+async fn read_all(world: &World) {
+    let mut quiet = 0;
+    let mut known = 0;
+    while quiet < 5 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let found = world.lines.lock().unwrap().len();
+        quiet = if found == known { quiet + 1 } else { 0 };
+        known = found;
+    }
+}
+
 /// The sum of each metric, by its dimension's value.
 pub fn metrics(world: &World) -> BTreeMap<(String, String), u64> {
     let mut sums = BTreeMap::new();
@@ -92,6 +105,7 @@ async fn each_decision_is_one_line_with_drop_build_application_group_and_deploym
     let world = World::with_environment(automatic(), &ON_AWS).await;
     let drop = world.deploy_build(7, application(7)).await;
     let id = drop["deployments"][0]["deployment_id"].as_str().unwrap();
+    read_all(&world).await;
     let told = decisions(&world);
     let one = |decision: &str| {
         let lines: Vec<&Value> = told
@@ -178,6 +192,7 @@ async fn metrics_count_what_became_of_uploads_once() {
     }
     world.aws.settled().await;
     let copied = world.drop_record(&staged_key(1))["deployments"][0]["counts"].clone();
+    read_all(&world).await;
     let found = metrics(&world);
     for (name, value, expected) in [
         ("Drops", "succeeded", 2),
@@ -246,6 +261,7 @@ async fn conflicts_that_were_retried_are_counted() {
     );
     let drop = world.deploy_build(1, application(1)).await;
     assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    read_all(&world).await;
     let found = metrics(&world);
     // The functions meet on their own too.
     assert!(sum(&found, "ConflictsRetried", "") >= 2, "{found:#?}");
@@ -336,11 +352,18 @@ async fn a_failure_is_logged_once_with_the_type_that_alarms_match() {
     );
     world.put(&staged_key(1), application(1));
     world.aws.settled().await;
+    let is_given_back = |(name, _): &(String, Value)| name == "given-back";
+    read_until(&world, |world| {
+        decisions(world)
+            .iter()
+            .filter(|told| is_given_back(told))
+            .count()
+            >= 3
+    })
+    .await;
+    read_all(&world).await;
     let told = decisions(&world);
-    let given_back: Vec<_> = told
-        .iter()
-        .filter(|(name, _)| name == "given-back")
-        .collect();
+    let given_back: Vec<_> = told.iter().filter(|told| is_given_back(told)).collect();
     assert_eq!(
         given_back.len(),
         3,
@@ -367,6 +390,7 @@ async fn a_failure_is_logged_once_with_the_type_that_alarms_match() {
     );
     world.put(&staged_key(2), application(2));
     world.aws.settled().await;
+    read_all(&world).await;
     let told = decisions(&world);
     let ringing = told.iter().filter(|(_, line)| rings(line)).count();
     assert_eq!(ringing, 3, "{told:#?}");
