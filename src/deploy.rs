@@ -472,12 +472,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         *drop = self
             .change_drop(drop, |drop| {
                 was_open = !drop.status.is_terminal();
-                // What another attempt noted meanwhile, it works on.
-                if is_first && !drop.deployments.is_empty() {
+                // What another attempt noted meanwhile, it works on; and what has ended stays so.
+                if (is_first || !was_open) && !drop.deployments.is_empty() {
                     return false;
                 }
-                if !drop.deployments.iter().any(|known| known.stays(&stay)) {
-                    drop.deployments.clone_from(&targets);
+                let is_named =
+                    |known: &DropTarget| known.status != DropStatus::Ignored && known.stays(&stay);
+                if !drop.deployments.iter().any(is_named) {
+                    drop.note_targets(&targets);
                     drop.deployment_block = Some(judged.block.clone());
                     drop.findings.clone_from(&findings);
                     return true;

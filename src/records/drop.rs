@@ -371,6 +371,24 @@ impl Drop {
         }
     }
 
+    /// Notes targets that are still to get a turn. Those noted before stay beside them, ignored: where another
+    /// attempt takes one to its group all the same, the end that the group announces is still told.
+    pub fn note_targets(&mut self, targets: &[DropTarget]) {
+        let mut noted = targets.to_vec();
+        for mut known in std::mem::take(&mut self.deployments) {
+            if targets.iter().all(|target| target.name() != known.name()) {
+                known.updated_at = match targets.first() {
+                    Some(target) if !known.status.is_terminal() => target.updated_at,
+                    _ => known.updated_at,
+                };
+                known.status = DropStatus::Ignored;
+                noted.push(known);
+            }
+        }
+        self.deployments = noted;
+        self.conclude();
+    }
+
     fn note(&mut self, findings: &[Finding]) {
         for finding in findings {
             if !self.findings.contains(finding) {
@@ -399,7 +417,7 @@ impl Drop {
     /// Derives the status of the whole from the targets': what is under way before what ended, and what
     /// ended badly before what ended well.
     pub fn conclude(&mut self) {
-        const WORST_FIRST: [DropStatus; 7] = [
+        const WORST_FIRST: [DropStatus; 8] = [
             DropStatus::Deploying,
             DropStatus::Waiting,
             DropStatus::Failed,
@@ -407,6 +425,7 @@ impl Drop {
             DropStatus::Stopped,
             DropStatus::Superseded,
             DropStatus::Succeeded,
+            DropStatus::Ignored,
         ];
         if let Some(status) = WORST_FIRST.into_iter().find(|status| {
             self.deployments
@@ -495,6 +514,31 @@ mod tests {
         drop.close(Ignored, &[], &[], at(6));
         assert_eq!(targets(&drop), [(Succeeded, 1), (Ignored, 5), (Ignored, 6)]);
         assert_eq!(drop.status, Succeeded);
+
+        let mut drop = drop_of(&[("api", Ignored), ("shop", Deploying)]);
+        drop.close(Ignored, &[], &[], at(5));
+        assert_eq!(drop.status, Ignored);
+    }
+
+    #[test]
+    fn ok_who_was_noted_before_stays_beside_the_others() {
+        use DropStatus::{Deploying, Ignored};
+        let mut drop = drop_of(&[("api", Deploying), ("shop", Ignored)]);
+        let fresh = ["shop", "web"].map(|name| DropTarget {
+            updated_at: at(5),
+            ..target(name, Deploying)
+        });
+        drop.note_targets(&fresh);
+        let names = drop
+            .deployments
+            .iter()
+            .map(|target| target.application.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["shop", "web", "api"]);
+        assert_eq!(
+            targets(&drop),
+            [(Deploying, 5), (Deploying, 5), (Ignored, 5)]
+        );
+        assert_eq!(drop.status, Deploying);
     }
 
     #[test]
