@@ -448,19 +448,17 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let targets: Vec<DropTarget> = judged
             .targets
             .iter()
-            .map(|target| DropTarget {
-                application: target.settings.application.clone(),
-                deployment_group: target.settings.deployment_group.clone(),
-                region: target.settings.region.clone(),
-                deployment_config: target.settings.deployment_config.clone(),
-                status: DropStatus::Deploying,
-                revision: None,
-                counts: None,
-                deployment_id: None,
-                superseded_by: None,
-                error: None,
-                failures: Vec::new(),
-                updated_at: now,
+            .map(|target| {
+                let settings = &target.settings;
+                DropTarget::noted(
+                    (
+                        settings.application.clone(),
+                        settings.deployment_group.clone(),
+                    ),
+                    settings.region.clone(),
+                    settings.deployment_config.clone(),
+                    now,
+                )
             })
             .collect();
         let is_first = drop.deployments.is_empty();

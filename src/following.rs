@@ -238,19 +238,11 @@ mod tests {
     }
 
     fn target(status: DropStatus) -> DropTarget {
+        let name = ("shop".parse().unwrap(), "production".parse().unwrap());
+        let region = "us-east-1".parse().unwrap();
         DropTarget {
-            application: "shop".parse().unwrap(),
-            deployment_group: "production".parse().unwrap(),
-            region: "us-east-1".parse().unwrap(),
-            deployment_config: None,
             status,
-            revision: None,
-            counts: None,
-            deployment_id: None,
-            superseded_by: None,
-            error: None,
-            failures: Vec::new(),
-            updated_at: Timestamp::UNIX_EPOCH,
+            ..DropTarget::noted(name, region, None, Timestamp::UNIX_EPOCH)
         }
     }
 

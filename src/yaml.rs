@@ -301,7 +301,7 @@ impl<'t, 'l> Builder<'t, 'l> {
 
     fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), YamlError> {
         let place = place_of(&span.start);
-        self.tree.count(place, event.is_node())?;
+        self.tree.count(place, event.is_node(), tag_bytes(&event))?;
         match event {
             Event::Scalar(text, style, _, tag) => {
                 // The parser gives a missing value as `~`; its span then holds no such character.
@@ -319,7 +319,7 @@ impl<'t, 'l> Builder<'t, 'l> {
                     text,
                     style: style_of(style),
                 };
-                self.tree.put(node(place, tag.as_deref(), value))?;
+                self.tree.put(node(place, tag.as_deref(), value));
             }
             Event::SequenceStart(_, _, tag) => {
                 let value = Value::Sequence(Vec::new());
@@ -369,6 +369,18 @@ fn style_of(style: granit_parser::ScalarStyle) -> ScalarStyle {
         granit_parser::ScalarStyle::DoubleQuoted => ScalarStyle::DoubleQuoted,
         granit_parser::ScalarStyle::Literal => ScalarStyle::Literal,
         granit_parser::ScalarStyle::Folded => ScalarStyle::Folded,
+    }
+}
+
+fn tag_bytes(event: &Event<'_>) -> usize {
+    match event {
+        Event::Scalar(.., tag) | Event::SequenceStart(.., tag) | Event::MappingStart(.., tag) => {
+            tag.as_deref().map_or(0, |tag| {
+                let (handle, suffix) = tag.parts();
+                handle.len().saturating_add(suffix.len())
+            })
+        }
+        _ => 0,
     }
 }
 

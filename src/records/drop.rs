@@ -213,6 +213,30 @@ pub struct DropTarget {
 }
 
 impl DropTarget {
+    /// A target that is still to get a turn in its group.
+    pub fn noted(
+        name: TargetName,
+        region: Region,
+        deployment_config: Option<DeploymentConfigName>,
+        now: Timestamp,
+    ) -> Self {
+        let (application, deployment_group) = name;
+        Self {
+            application,
+            deployment_group,
+            region,
+            deployment_config,
+            status: DropStatus::Deploying,
+            revision: None,
+            counts: None,
+            deployment_id: None,
+            superseded_by: None,
+            error: None,
+            failures: Vec::new(),
+            updated_at: now,
+        }
+    }
+
     /// Its name among the drop's.
     pub fn name(&self) -> TargetName {
         (self.application.clone(), self.deployment_group.clone())
@@ -448,19 +472,10 @@ mod tests {
     }
 
     fn target(application: &str, status: DropStatus) -> DropTarget {
+        let name = (application.parse().unwrap(), "production".parse().unwrap());
         DropTarget {
-            application: application.parse().unwrap(),
-            deployment_group: "production".parse().unwrap(),
-            region: "us-east-1".parse().unwrap(),
-            deployment_config: None,
             status,
-            revision: None,
-            counts: None,
-            deployment_id: None,
-            superseded_by: None,
-            error: None,
-            failures: Vec::new(),
-            updated_at: at(1),
+            ..DropTarget::noted(name, "us-east-1".parse().unwrap(), None, at(1))
         }
     }
 

@@ -34,8 +34,14 @@ impl<'l> Tree<'l> {
         }
     }
 
-    /// Counts an event; that of a node has to have room.
-    pub(super) fn count(&mut self, place: Place, is_node: bool) -> Result<(), YamlError> {
+    /// Counts an event; that of a node has to have room, and so has its tag, resolved: `%TAG` has a few characters
+    /// stand for a prefix of any length, in each node anew.
+    pub(super) fn count(
+        &mut self,
+        place: Place,
+        is_node: bool,
+        tag_bytes: usize,
+    ) -> Result<(), YamlError> {
         if is_node && self.events >= self.limits.events_max {
             return Err(YamlError::TooManyEvents {
                 place,
@@ -43,6 +49,11 @@ impl<'l> Tree<'l> {
             });
         }
         self.events = self.events.saturating_add(1);
+        self.tag_bytes = self.tag_bytes.saturating_add(tag_bytes);
+        let limit = self.limits.expanded_bytes_max();
+        if self.tag_bytes > limit {
+            return Err(YamlError::TagsTooLarge { place, limit });
+        }
         Ok(())
     }
 
@@ -51,7 +62,6 @@ impl<'l> Tree<'l> {
         if self.open.len() >= self.limits.depth_max {
             return Err(self.too_deep(node.place));
         }
-        self.count_tag(&node)?;
         self.open.push(Frame { node, key: None });
         Ok(())
     }
@@ -65,7 +75,7 @@ impl<'l> Tree<'l> {
 
     pub(super) fn close(&mut self) {
         if let Some(frame) = self.open.pop() {
-            self.attach(frame.node);
+            self.put(frame.node);
         }
     }
 
@@ -77,7 +87,7 @@ impl<'l> Tree<'l> {
             });
         }
         self.aliases = self.aliases.saturating_add(1);
-        self.attach(Node {
+        self.put(Node {
             place,
             tag: None,
             anchor: None,
@@ -86,28 +96,8 @@ impl<'l> Tree<'l> {
         Ok(())
     }
 
-    /// Puts a scalar where it belongs.
-    pub(super) fn put(&mut self, node: Node) -> Result<(), YamlError> {
-        self.count_tag(&node)?;
-        self.attach(node);
-        Ok(())
-    }
-
-    /// Counts a tag's bytes: `%TAG` has a few characters stand for a prefix of any length, in each node anew.
-    fn count_tag(&mut self, node: &Node) -> Result<(), YamlError> {
-        let bytes = node.tag.as_ref().map_or(0, String::len);
-        self.tag_bytes = self.tag_bytes.saturating_add(bytes);
-        let limit = self.limits.expanded_bytes_max();
-        if self.tag_bytes > limit {
-            return Err(YamlError::TagsTooLarge {
-                place: node.place,
-                limit,
-            });
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, node: Node) {
+    /// Puts a finished node where it belongs.
+    pub(super) fn put(&mut self, node: Node) {
         let Some(Frame { node: parent, key }) = self.open.last_mut() else {
             self.documents.push(node);
             return;

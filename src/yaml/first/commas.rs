@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use libyaml_safer::{EventData, MappingStyle, SequenceStyle};
 
-use super::{BREAKS, BYTE_ORDER_MARK, Limits, is_node, offset_of, parser, tag_of};
+use super::{BREAKS, BYTE_ORDER_MARK, Limits, Tree, count, offset_of, parser};
 
 /// What a tag takes besides letters and digits.
 const TAG_MARKS: &str = "_-;/?:@&=+$.%!~*'()";
@@ -117,19 +117,13 @@ impl Outline {
 fn outline(text: &str, limits: &Limits) -> Option<Outline> {
     let mut outline = Outline::default();
     let mut parser = parser(text);
-    let (mut events, mut tag_bytes) = (0_usize, 0_usize);
+    // Counts as reading does, and stays empty.
+    let mut tree = Tree::new(limits);
     // The collections that are open, and from which one on they are in brackets.
     let (mut depth, mut brackets) = (0_usize, None);
     loop {
         let event = parser.parse().ok()?;
-        if is_node(&event.data) && events >= limits.events_max {
-            return None;
-        }
-        events = events.saturating_add(1);
-        tag_bytes = tag_bytes.saturating_add(tag_of(&event.data).map_or(0, str::len));
-        if tag_bytes > limits.expanded_bytes_max() {
-            return None;
-        }
+        count(&mut tree, &event).ok()?;
         let [start, end] = [event.start_mark, event.end_mark].map(offset_of);
         let in_brackets = match &event.data {
             EventData::SequenceStart { style, .. } => *style == SequenceStyle::Flow,
