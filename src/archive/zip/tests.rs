@@ -491,27 +491,41 @@ fn err_deflate_streams_that_are_cut_damaged_or_too_long() {
         b"some text that deflates, that deflates, that deflates",
     );
     let stored = making.stored();
+    let crc32 = crc32fast::hash(&making.content);
     let fails_with = |stored: Vec<u8>| {
         let mut making = making.clone();
         making.content = stored;
         making.deflated = false;
         making.size = Some(53);
+        making.crc32 = Some(crc32);
         let mut object = ZipMaking::of([making]).make();
         let directory_at = index_of(&object).directory_range().start as usize;
         object[8] = 8;
         object[directory_at + 10] = 8;
-        read_all(&object, &index_of(&object)).unwrap_err()
+        let zip = index_of(&object);
+        let error = read_all(&object, &zip).unwrap_err();
+        let mut reader = EntryReader::new(0);
+        let bytes = bytes_of(&object, zip.span(0).unwrap());
+        let in_pieces = bytes
+            .chunks(1)
+            .try_for_each(|byte| reader.feed(&zip, byte, &mut |_| {}));
+        assert_eq!(in_pieces, Err(error.clone()));
+        error
     };
     for cut in 0..stored.len() {
         let error = fails_with(stored[..cut].to_vec());
         assert_eq!(error.code(), "entry-damaged", "{cut}: {error}");
     }
-    let longer = [stored.as_slice(), b"!"].concat();
-    let error = fails_with(longer);
-    assert!(
-        matches!(error, ZipError::StoredSizeMismatch { .. }),
-        "{error}"
-    );
+    // As it would be behind a gzip stream.
+    let trailer = [crc32.to_le_bytes(), 53_u32.to_le_bytes()].concat();
+    for behind in [b"!".as_slice(), &trailer] {
+        let error = fails_with([&stored, behind].concat());
+        let found = stored.len() as u64;
+        assert!(
+            matches!(error, ZipError::StoredSizeMismatch { found: to, .. } if to == found),
+            "{error}"
+        );
+    }
     assert!(matches!(
         fails_with(vec![0xff; 9]),
         ZipError::Inflate { .. }
