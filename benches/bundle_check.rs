@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -277,7 +278,7 @@ impl Case {
         let mut names = vec!["appspec.yml".to_owned()];
         names.extend((1..ENTRIES).map(&shape.names));
         Ok(Self {
-            index: Index::Zip(read(&zip(&names)?)?),
+            index: Index::Zip(Arc::new(read(&zip(&names)?)?)),
             exclude: globs(&shape.exclude)?,
             appspec: format!("version: 0.0\nos: linux\n{}", shape.appspec),
         })

@@ -4,6 +4,7 @@
 //! difference is what an entry costs. Where there is no valgrind, it prints times alone.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use stagedrop::archive::zip::{Step, ZipIndex, ZipReader};
@@ -113,7 +114,7 @@ fn run(stage: usize, entries: u32) -> Result<(), Fault> {
         exclude: &exclude,
         format: ArchiveFormat::Zip,
     };
-    let index = Index::Zip(zip);
+    let index = Index::Zip(Arc::new(zip));
     let chosen = choose_contents(&index, &choice).map_err(|findings| format!("{findings:?}"))?;
     match &index {
         Index::Zip(zip) => plan(zip, &chosen.entries, true),

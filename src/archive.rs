@@ -12,6 +12,8 @@ pub mod tar;
 pub(crate) mod testing;
 pub mod zip;
 
+use std::sync::Arc;
+
 /// The archive formats taken in and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ArchiveFormat {
@@ -65,7 +67,7 @@ fn is_tar_block(block: &[u8; 512]) -> bool {
 #[derive(Debug)]
 pub enum Index {
     /// Of a zip.
-    Zip(zip::ZipIndex),
+    Zip(Arc<zip::ZipIndex>),
     /// Of a tar or tar.gz.
     Tar(tar::TarIndex),
 }

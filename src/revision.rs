@@ -198,6 +198,9 @@ pub enum RevisionError {
     /// The archive cannot be carried over into the other format.
     #[error(transparent)]
     Transcode(#[from] TranscodeError),
+    /// The thread that verified is gone.
+    #[error("verifying the artifact was interrupted")]
+    Interrupted,
 }
 
 /// What writing a revision cost.

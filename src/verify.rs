@@ -1,7 +1,7 @@
 //! Verifies a zip's entries while their bytes pass through the function on their way into the revision.
 //!
-//! A [`Verifier`] is fed source bytes in ascending order and keeps nothing of them: a deflate window and one
-//! local header at most. Of each kept entry it compares the local header with the central directory where
+//! A [`Verifier`] is fed source bytes in ascending order and keeps little of them: a deflate window, one local
+//! header and one small content at most. Of each kept entry it compares the local header with the central directory where
 //! the header passes, and inflates the content and checks size and CRC-32 where the whole entry passes. What
 //! is left out of the revision is not judged.
 //!
@@ -67,8 +67,8 @@ enum Passes {
 
 /// Verifies kept entries out of ranges of the source.
 #[derive(Debug)]
-pub struct Verifier<'a> {
-    zip: &'a ZipIndex,
+pub struct Verifier {
+    zip: Arc<ZipIndex>,
     /// Kept entries in the order of their local headers.
     kept: Arc<[u32]>,
     passing: Vec<ByteRange>,
@@ -82,11 +82,11 @@ pub struct Verifier<'a> {
     verified: Verified,
 }
 
-impl<'a> Verifier<'a> {
+impl Verifier {
     /// A verifier of what passes of these entries, where the bytes of `passing` pass: ascending and
     /// disjoint, as [`PartPlan::passing`](crate::splice::parts::PartPlan::passing) gives them.
     pub fn new(
-        zip: &'a ZipIndex,
+        zip: Arc<ZipIndex>,
         kept: &[KeptEntry],
         passing: Vec<ByteRange>,
         limits: &Limits,
@@ -103,7 +103,7 @@ impl<'a> Verifier<'a> {
     /// A verifier of the same entries over other ranges.
     pub fn over(&self, passing: Vec<ByteRange>) -> Self {
         Self::at_first(
-            self.zip,
+            Arc::clone(&self.zip),
             Arc::clone(&self.kept),
             passing,
             self.inflated_bytes_max,
@@ -112,7 +112,7 @@ impl<'a> Verifier<'a> {
 
     /// A verifier at the first entry that may pass.
     fn at_first(
-        zip: &'a ZipIndex,
+        zip: Arc<ZipIndex>,
         kept: Arc<[u32]>,
         passing: Vec<ByteRange>,
         inflated_bytes_max: u64,
@@ -159,7 +159,7 @@ impl<'a> Verifier<'a> {
                 piece_end.saturating_sub(at),
             );
             let before = self.reader.produced();
-            self.reader.feed(self.zip, piece, &mut |_| {})?;
+            self.reader.feed(&self.zip, piece, &mut |_| {})?;
             self.verified.content_bytes += self.reader.produced() - before;
             if self.verified.content_bytes > self.inflated_bytes_max {
                 return Err(VerifyError::TooMuch {
@@ -215,7 +215,7 @@ impl<'a> Verifier<'a> {
         if !self.is_open {
             return Ok(());
         }
-        let checked = self.reader.finish(self.zip)?;
+        let checked = self.reader.finish(&self.zip)?;
         let index = self.reader.index();
         let is_readable = self.zip.entry(index).is_some_and(|entry| {
             !entry.encrypted
@@ -306,8 +306,8 @@ mod tests {
         kept: &[KeptEntry],
         ranges: &[ByteRange],
     ) -> Result<Verified, VerifyError> {
-        let zip = index_of(original);
-        let mut verifier = Verifier::new(&zip, kept, ranges.to_vec(), &Limits::default());
+        let zip = Arc::new(index_of(original));
+        let mut verifier = Verifier::new(zip, kept, ranges.to_vec(), &Limits::default());
         for range in ranges {
             for at in range.start..range.end {
                 verifier.feed(at, &object[at as usize..=at as usize])?;
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn ok_what_passes_is_verified_and_what_does_not_is_not() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let (a, b) = (zip.span(0).unwrap(), zip.span(2).unwrap());
         let counts = |ranges: &[ByteRange]| {
             let verified = verify(&object, &object, &kept, ranges).unwrap();
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn ok_ranges_over_two_verifiers_add_up() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let mut sum = Verified::default();
         for i in [0, 2] {
             sum += verify(&object, &object, &kept, &[zip.span(i).unwrap()]).unwrap();
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn ok_bytes_given_twice_are_passed_over() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let whole = ByteRange::new(0, object.len() as u64);
-        let mut verifier = Verifier::new(&zip, &kept, vec![whole], &Limits::default());
+        let mut verifier = Verifier::new(Arc::clone(&zip), &kept, vec![whole], &Limits::default());
         verifier.feed(0, &object[..40]).unwrap();
         verifier.feed(0, &object[..50]).unwrap();
         verifier.feed(45, &object[45..]).unwrap();
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn err_every_changed_byte_of_a_kept_entry_is_found() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let whole = ByteRange::new(0, object.len() as u64);
         let mut ignored = Vec::new();
         for i in kept.iter().map(|entry| entry.index as usize) {
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn err_changed_bytes_of_what_is_dropped_are_nobodys_business() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let mut changed = object.clone();
         changed[zip.span(1).unwrap().start as usize + 40] ^= 1;
         let whole = ByteRange::new(0, object.len() as u64);
@@ -406,10 +406,11 @@ mod tests {
     #[test]
     fn err_what_should_have_passed_and_did_not() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let whole = ByteRange::new(0, object.len() as u64);
         let fed = |ranges: &[(usize, usize)]| {
-            let mut verifier = Verifier::new(&zip, &kept, vec![whole], &Limits::default());
+            let mut verifier =
+                Verifier::new(Arc::clone(&zip), &kept, vec![whole], &Limits::default());
             for (start, end) in ranges {
                 verifier.feed(*start as u64, &object[*start..*end])?;
             }
@@ -436,7 +437,7 @@ mod tests {
     #[test]
     fn err_more_inflates_than_is_allowed() {
         let (object, kept) = sample();
-        let zip = index_of(&object);
+        let zip = Arc::new(index_of(&object));
         let whole = ByteRange::new(0, object.len() as u64);
         for (limit, expected) in [
             (2_000, Ok(())),
@@ -446,7 +447,7 @@ mod tests {
                 inflated_bytes_max: limit,
                 ..Limits::default()
             };
-            let mut verifier = Verifier::new(&zip, &kept, vec![whole], &limits);
+            let mut verifier = Verifier::new(Arc::clone(&zip), &kept, vec![whole], &limits);
             assert_eq!(verifier.feed(0, &object), expected);
         }
     }

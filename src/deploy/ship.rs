@@ -1,5 +1,7 @@
 //! A judged target becomes a written, registered revision and takes its turn in the group's queue.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::Deploy;
@@ -214,7 +216,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let (written, cost) = self
             .write(&object, async || {
                 let verifier = match &*artifact.index {
-                    Index::Zip(index) => Some(Verifier::new(index, kept, Vec::new(), &self.limits)),
+                    Index::Zip(index) => Some(Verifier::new(
+                        Arc::clone(index),
+                        kept,
+                        Vec::new(),
+                        &self.limits,
+                    )),
                     Index::Tar(_) => None,
                 };
                 let check = match (settings.verify, verifier) {
@@ -284,6 +291,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 archive_refusal(error.code(), error.to_string()),
             )),
             Err(RevisionError::Assembly(error)) => Err(internal(&error.to_string())),
+            Err(error @ RevisionError::Interrupted) => Err(internal(&error.to_string())),
             Err(error @ RevisionError::OutOfTime { .. }) => Err(Fault::retry(
                 RetryReason::DeadlineNear,
                 format!("{error} (give the function more time if this repeats)"),

@@ -1,8 +1,9 @@
 //! Carries a splice out: the requests of a [`PartPlan`], all that can go at once at once, in bounded memory.
 //!
 //! ```text
-//! copies, joins   [32 in flight] ------------------------------------------> receipts
-//! bodies          reads [2 ahead] -> verified, put together -> sends [3] --> receipts -> complete
+//! copies, joins   [32 in flight] ---------------------------------------------> receipts
+//! bodies          reads [5 in flight] -> put together -> sends ------------------> receipts -> complete
+//!                                     -> verified ---------------------------------------------^
 //! ```
 //!
 //! Knows no formats and decides nothing. What is begun is ended: after a failure no request is begun, those in
@@ -15,9 +16,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt};
+use futures_util::future::select;
+use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 
 use super::{
     Cost, MultipartUploads, NewObject, ObjectStore, PartReceipt, RevisionError, Upload,
@@ -32,12 +35,17 @@ use crate::splice::parts::{self, Delivery, Join, Part, PartPlan};
 use crate::splice::{Assembler, SplicePlan};
 use crate::verify::Verifier;
 
-/// Reads ahead of the body that wants them.
-const READS_IN_FLIGHT: usize = 2;
+/// Reads ahead of the body that wants them. Those that begin together end together, and then nothing comes for the
+/// time of a request: the more they are, the less that counts.
+const READS_IN_FLIGHT: usize = 5;
+/// Bodies in memory: one is put together as its bytes come, which takes as long as sending one.
+const BODIES_HELD: usize = SENDS_IN_FLIGHT;
+/// The same of a pass over the whole source, whose reads are larger.
+const WINDOWS_IN_FLIGHT: usize = 2;
+/// Reads that wait to be worked on, and those that are: one is put together, two wait to be verified or are.
+const READS_DONE: usize = 4;
 /// KiB of bodies and of what they are made of, of all joins in flight; one that needs more goes alone.
 const JOIN_KIB_IN_FLIGHT: u32 = 16 << 10;
-/// Bytes that are verified before others have their turn.
-const VERIFIED_AT_ONCE: usize = 128 << 10;
 /// Times that an upload is made anew because of a conflict (409), as S3 wants it.
 const CONFLICTS_MAX: u32 = 2;
 /// Time kept back for aborting and deleting what was begun.
@@ -62,13 +70,13 @@ pub struct Workplace {
 
 /// What is verified beside the transfer. Nothing is completed before it is content.
 #[derive(Debug)]
-pub enum Check<'a> {
+pub enum Check {
     /// Headers that are rewritten alone.
     Nothing,
     /// Also every byte that passes.
-    Passing(Verifier<'a>),
+    Passing(Verifier),
     /// Also what S3 copies by itself: all of the source is read for it.
-    Everything(Verifier<'a>),
+    Everything(Verifier),
 }
 
 /// One transfer.
@@ -78,13 +86,20 @@ struct Transfer<'a, S> {
     plan: &'a SplicePlan<'a>,
     parts: &'a PartPlan,
     object: &'a NewObject,
-    check: &'a Check<'a>,
+    check: &'a Check,
     workplace: &'a Workplace,
     /// What was begun and is not ended yet.
     begun: Mutex<Vec<Begun>>,
     /// The first failure: from then on no request is begun.
     failure: Mutex<Option<RevisionError>>,
     joining: Semaphore,
+}
+
+/// Source bytes that were read.
+#[derive(Debug, Clone)]
+struct Read {
+    start: u64,
+    bytes: Bytes,
 }
 
 /// The transfer has failed; its first failure is noted in it.
@@ -109,7 +124,7 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
     plan: &SplicePlan<'_>,
     parts: &PartPlan,
     object: &NewObject,
-    check: &Check<'_>,
+    check: &Check,
     workplace: &Workplace,
 ) -> Result<(WrittenObject, Cost), RevisionError> {
     let left = time_left(workplace.until);
@@ -247,30 +262,39 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 Part::Copy(_) | Part::Join(_) => None,
             })
             .collect();
-        let (sender, mut receiver) = mpsc::channel(1);
+        let room = Semaphore::new(BODIES_HELD);
+        let (read, reads) = mpsc::channel(1);
+        let (passed, passing) = mpsc::channel(1);
+        let (sender, mut receiver) = mpsc::channel(BODIES_HELD);
+        let gets = bodies
+            .iter()
+            .flat_map(|(_, body)| body.gets().iter().copied());
+        let reading = self.read_ahead(gets, READS_IN_FLIGHT, read);
         let making = async {
-            let sender = sender;
-            let mut verifier = self.verifier(self.parts.passing());
-            let gets = bodies.iter().flat_map(|(_, body)| body.gets());
-            let mut reads = stream::iter(gets)
-                .map(|range| self.source.read(*range))
-                .buffered(READS_IN_FLIGHT);
+            let (mut reads, passed, sender) = (reads, passed, sender);
             for (number, body) in &bodies {
-                let making = self.assemble(body, &mut reads, &mut verifier);
+                // The semaphore is never closed, and the other end stays until this one is gone.
+                let held = room.acquire().await;
+                let making = self.assemble(body, &mut reads, &passed);
                 let made = self.step(making).await?;
-                // The other end stays until this one is gone.
-                if sender.send((*number, made)).await.is_err() {
+                if sender.send((*number, made, held)).await.is_err() {
                     break;
                 }
             }
-            self.step(ready(finish(verifier))).await
+            Ok(())
         };
+        let verifying = self.step(self.verify_passing(self.parts.passing(), passing));
         let sending = stream::poll_fn(move |context| receiver.poll_recv(context))
-            .map(|(number, body)| self.step(self.store.send_part(upload, number, body)))
+            .map(|(number, body, held)| async move {
+                let receipt = self.step(self.store.send_part(upload, number, body)).await;
+                drop(held);
+                receipt
+            })
             .buffer_unordered(SENDS_IN_FLIGHT)
             .collect::<Vec<_>>();
-        let (made, receipts) = futures_util::join!(making, sending);
-        made?;
+        let ((), verified, made, receipts) =
+            futures_util::join!(reading, verifying, making, sending);
+        verified.and(made)?;
         receipts.into_iter().collect()
     }
 
@@ -286,8 +310,8 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             lengths.sort_unstable_by(|a, b| b.cmp(a));
             lengths
         };
-        // Those ahead and the one at hand.
-        let reads: u64 = longest_first.iter().take(READS_IN_FLIGHT + 1).sum();
+        let reads_held = READS_IN_FLIGHT + READS_DONE;
+        let reads: u64 = longest_first.iter().take(reads_held).sum();
         let kib = reads
             .saturating_add(join.upload.output_bytes())
             .div_ceil(1024);
@@ -349,61 +373,109 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         })
     }
 
-    fn verifier(&self, passing: Vec<ByteRange>) -> Option<Verifier<'_>> {
-        match self.check {
-            Check::Passing(verifier) => Some(verifier.over(passing)),
-            Check::Nothing | Check::Everything(_) => None,
-        }
-    }
-
     /// `verify: full`: one pass over the source, beside everything else.
     async fn verify_everything(&self) -> Result<(), Stopped> {
         let Check::Everything(verifier) = self.check else {
             return Ok(());
         };
         let whole = ByteRange::new(0, self.source.object.size);
-        let mut verifier = Some(verifier.over(vec![whole]));
-        let mut windows = stream::iter(self.source.windows())
-            .map(|window| async move {
-                Ok::<_, ServiceError>((window, self.source.read(window).await?))
-            })
-            .buffered(READS_IN_FLIGHT);
-        while let Some(window) = windows.next().await {
-            let (window, bytes) = self.step(ready(window)).await?;
-            let verifying = verify(&mut verifier, window.start, &bytes);
-            self.step(verifying).await?;
-        }
-        self.step(ready(finish(verifier))).await
+        let (read, reads) = mpsc::channel(1);
+        let verifying = async {
+            // Gone with this future, so that the reads end when it does.
+            let mut reads = reads;
+            let mut verifier = verifier.over(vec![whole]);
+            while let Some(read) = reads.recv().await {
+                let read = self.step(ready(read)).await?;
+                verifier = self.step(verify(verifier, read)).await?;
+            }
+            self.step(ready(verifier.finish())).await
+        };
+        let reading = self.read_ahead(self.source.windows(), WINDOWS_IN_FLIGHT, read);
+        futures_util::join!(reading, verifying).1.map(|_| ())
     }
 
     /// The body of one upload, and what passes for it verified.
     async fn checked_body(&self, upload: &parts::Upload) -> Result<Bytes, RevisionError> {
-        let mut verifier = self.verifier(upload.passing());
-        let mut reads = stream::iter(upload.gets())
-            .map(|range| self.source.read(*range))
-            .buffered(READS_IN_FLIGHT);
-        let body = self.assemble(upload, &mut reads, &mut verifier).await?;
-        finish(verifier)?;
-        Ok(body)
+        let (read, reads) = mpsc::channel(1);
+        let (passed, passing) = mpsc::channel(1);
+        let making = async {
+            let (mut reads, passed) = (reads, passed);
+            self.assemble(upload, &mut reads, &passed).await
+        };
+        let ((), verified, body) = futures_util::join!(
+            self.read_ahead(upload.gets().iter().copied(), READS_IN_FLIGHT, read),
+            self.verify_passing(upload.passing(), passing),
+            making,
+        );
+        // The verifier misses what did not come, and that is not what went wrong then.
+        let body = body?;
+        verified.map(|()| body)
     }
 
-    /// Puts a body together out of reads, which come in the order of its gets.
+    /// Reads ranges in their order, while what came before is worked on, until one fails or nobody wants them.
+    async fn read_ahead(
+        &self,
+        ranges: impl IntoIterator<Item = ByteRange>,
+        in_flight: usize,
+        sender: mpsc::Sender<Result<Read, ServiceError>>,
+    ) {
+        let mut reads = stream::iter(ranges)
+            .map(|range| async move {
+                let bytes = self.source.read(range).await?;
+                let start = range.start;
+                Ok(Read { start, bytes })
+            })
+            .buffered(in_flight);
+        let reading = async {
+            while let Some(read) = reads.next().await {
+                let has_failed = read.is_err();
+                if sender.send(read).await.is_err() || has_failed {
+                    break;
+                }
+            }
+        };
+        select(pin!(reading), pin!(sender.closed())).await;
+    }
+
+    /// Puts a body together out of reads, which come in the order of its gets, and passes them on.
     async fn assemble(
         &self,
         upload: &parts::Upload,
-        reads: &mut (impl Stream<Item = Result<Bytes, ServiceError>> + Unpin),
-        verifier: &mut Option<Verifier<'_>>,
+        reads: &mut mpsc::Receiver<Result<Read, ServiceError>>,
+        passed: &mpsc::Sender<Read>,
     ) -> Result<Bytes, RevisionError> {
         let mut assembler = Assembler::new(self.plan, upload);
-        for range in upload.gets() {
-            let Some(bytes) = reads.next().await else {
+        for _ in upload.gets() {
+            let Some(read) = reads.recv().await else {
                 break;
             };
-            let bytes = bytes?;
-            verify(verifier, range.start, &bytes).await?;
-            assembler.feed(range.start, &bytes)?;
+            let read = read?;
+            // A verifier that takes no more says itself what is wrong.
+            let _ = passed.send(read.clone()).await;
+            assembler.feed(read.start, &read.bytes)?;
         }
         Ok(assembler.finish()?.into())
+    }
+
+    /// Verifies what passes, where it is to be.
+    async fn verify_passing(
+        &self,
+        ranges: Vec<ByteRange>,
+        mut passing: mpsc::Receiver<Read>,
+    ) -> Result<(), RevisionError> {
+        let mut verifier = match self.check {
+            Check::Passing(verifier) => Some(verifier.over(ranges)),
+            Check::Nothing | Check::Everything(_) => None,
+        };
+        while let Some(read) = passing.recv().await {
+            if let Some(before) = verifier {
+                verifier = Some(verify(before, read).await?);
+            }
+        }
+        if let Some(verifier) = verifier {
+            verifier.finish()?;
+        }
+        Ok(())
     }
 
     /// Awaits what can fail, unless the transfer has failed already.
@@ -492,29 +564,13 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 }
 
-fn finish(verifier: Option<Verifier<'_>>) -> Result<(), RevisionError> {
-    if let Some(verifier) = verifier {
-        verifier.finish()?;
-    }
-    Ok(())
-}
-
-/// Verifies a piece at a time, so that requests go on meanwhile.
-async fn verify(
-    verifier: &mut Option<Verifier<'_>>,
-    start: u64,
-    bytes: &[u8],
-) -> Result<(), RevisionError> {
-    let Some(verifier) = verifier else {
-        return Ok(());
-    };
-    let mut at = start;
-    for piece in bytes.chunks(VERIFIED_AT_ONCE) {
-        verifier.feed(at, piece)?;
-        at = at.saturating_add(piece.len() as u64);
-        tokio::task::yield_now().await;
-    }
-    Ok(())
+/// Verifies on a thread that may be busy for that long, so that requests go on meanwhile.
+async fn verify(mut verifier: Verifier, read: Read) -> Result<Verifier, RevisionError> {
+    let verifying = spawn_blocking(move || {
+        verifier.feed(read.start, &read.bytes)?;
+        Ok(verifier)
+    });
+    verifying.await.map_err(|_| RevisionError::Interrupted)?
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ pub struct PartLimits {
     pub copy_part_bytes: u64,
     /// Bytes between two needed ranges that are read rather than left out by a second request.
     pub gap_bytes_max: u64,
-    /// Largest read over such gaps, since a read is held in memory.
+    /// Largest read over such gaps, since a read is held in memory and nothing is done with it before it ends.
     pub get_bytes_max: u64,
     /// Whether parts are joined in temporary objects.
     pub joins: Joins,
@@ -78,7 +78,7 @@ impl Default for PartLimits {
             upload_part_bytes: 5 * MIB,
             copy_part_bytes: 64 * MIB,
             gap_bytes_max: MIB,
-            get_bytes_max: 8 * MIB,
+            get_bytes_max: 2 * MIB,
             joins: Joins::WherePaid,
         }
     }

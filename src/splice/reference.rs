@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -302,11 +303,11 @@ pub(super) fn carry_out_parts(
     plan: &SplicePlan<'_>,
     parts: &PartPlan,
     source: &[u8],
-    verifier: Option<&Verifier<'_>>,
+    verifier: Option<&Verifier>,
     piece: usize,
 ) -> (Vec<u8>, Verified) {
     let mut sequential = verifier.map(|verifier| verifier.over(parts.passing()));
-    let body_of = |upload: &Upload, verifier: &mut Option<Verifier<'_>>| {
+    let body_of = |upload: &Upload, verifier: &mut Option<Verifier>| {
         let mut assembler = Assembler::new(plan, upload);
         for get in upload.gets() {
             for (i, bytes) in bytes_of(source, *get).chunks(piece).enumerate() {
@@ -450,7 +451,7 @@ proptest! {
         piece in 1..500usize,
     ) {
         let source = case.make();
-        let zip = index_of(&source);
+        let zip = Arc::new(index_of(&source));
         prop_assert_eq!(zip.len(), case.items.len());
         let kept = case.kept(&zip);
         let plan = plan_splice(&zip, &kept).unwrap();
@@ -480,7 +481,7 @@ proptest! {
         match plan_parts(&plan, &limits) {
             Ok(parts) => {
                 check_parts(&plan, &parts, &limits);
-                let verifier = Verifier::new(&zip, &kept, parts.passing(), &Limits::default());
+                let verifier = Verifier::new(Arc::clone(&zip), &kept, parts.passing(), &Limits::default());
                 let (through_parts, verified) =
                     carry_out_parts(&plan, &parts, &source, Some(&verifier), piece);
                 prop_assert_eq!(&through_parts, &revision);

@@ -47,7 +47,7 @@ fn zip_index(bytes: &[u8]) -> Index {
     let mut reader = ZipReader::new(bytes.len() as u64, &Limits::default());
     loop {
         match reader.step().unwrap() {
-            zip::Step::Done(index) => return Index::Zip(index),
+            zip::Step::Done(index) => return Index::Zip(Arc::new(index)),
             zip::Step::Need(range) => {
                 reader
                     .feed(range, &bytes[range.start as usize..range.end as usize])

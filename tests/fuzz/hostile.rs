@@ -43,7 +43,7 @@ pub fn zip(bytes: &[u8]) {
             );
         }
     }
-    transcode(Index::Zip(index), bytes, ArchiveFormat::Tar);
+    transcode(Index::Zip(Arc::new(index)), bytes, ArchiveFormat::Tar);
 }
 
 /// A tar: read by ranges and front to back, made into a zip.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 
@@ -224,7 +225,7 @@ impl MultipartUploads for Shelf {
 /// An archive with large and small files, and limits under which some are copied, some joined.
 struct Sample {
     object: Bytes,
-    zip: ZipIndex,
+    zip: Arc<ZipIndex>,
     kept: Vec<KeptEntry>,
     limits: PartLimits,
 }
@@ -239,7 +240,7 @@ fn sample() -> Sample {
         }
     });
     let object: Bytes = ZipMaking::of(entries).make().into();
-    let zip = index_of(&object);
+    let zip = Arc::new(index_of(&object));
     let kept = (0..40).filter(|n| n % 7 != 5).map(|index| KeptEntry {
         index,
         name: KeptName::Suffix { skip: 4 },
@@ -305,7 +306,12 @@ impl Sample {
         };
         let source = Source::open_unread(shelf, source_object(&self.object));
         let limits = Limits::default();
-        let check = Check::Passing(Verifier::new(&self.zip, &self.kept, Vec::new(), &limits));
+        let check = Check::Passing(Verifier::new(
+            Arc::clone(&self.zip),
+            &self.kept,
+            Vec::new(),
+            &limits,
+        ));
         carry_out(shelf, &source, &plan, &parts, &object, &check, &workplace).await
     }
 
