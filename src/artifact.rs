@@ -29,8 +29,13 @@ use crate::service_error::ServiceError;
 pub const KEPT_BYTES_MAX: u64 = 8 << 20;
 /// Bytes of one request where a larger artifact is read from front to back.
 pub const WINDOW_BYTES: u64 = 4 << 20;
-/// Last bytes of a larger artifact that are read at once: most archives have their whole directory there.
-const SUFFIX_BYTES: u64 = 256 << 10;
+/// Last bytes of a larger artifact that are read at once: a zip's end, and the directory of few files.
+const SUFFIX_BYTES: u64 = 128 << 10;
+/// The same of an artifact up to [`SMALL_BYTES_MAX`]: it holds small files as a rule, and to ask for the rest of their
+/// directory takes longer than these bytes.
+const SMALL_SUFFIX_BYTES: u64 = 1 << 20;
+/// What is small.
+const SMALL_BYTES_MAX: u64 = 64 << 20;
 /// Windows that are read ahead.
 const WINDOWS_AHEAD: usize = 2;
 /// Bytes of one request where a few contents are looked up in a tar.gz.
@@ -178,9 +183,17 @@ impl<'a, S: ObjectReader> Source<'a, S> {
         self.got.load(Ordering::Relaxed)
     }
 
+    /// A range in pieces, front to back; what is known of the object's end is not read again.
+    fn windows_of(&self, range: ByteRange) -> impl Iterator<Item = ByteRange> + use<S> {
+        let known = self.suffix.as_ref().map_or(range.end, |(at, _)| *at);
+        let known = known.clamp(range.start, range.end);
+        let unread = windows(ByteRange::new(range.start, known));
+        unread.chain(windows(ByteRange::new(known, range.end)))
+    }
+
     /// The ranges of one pass from front to back.
     pub fn windows(&self) -> impl Iterator<Item = ByteRange> + use<S> {
-        windows(ByteRange::new(0, self.object.size))
+        self.windows_of(ByteRange::new(0, self.object.size))
     }
 }
 
@@ -231,7 +244,12 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         let mut source = Source::open(store, object).await?;
         let size = source.object.size;
         // Both at once: a request's way takes longer than these bytes.
-        let suffix_at = size.saturating_sub(SUFFIX_BYTES);
+        let suffix_bytes = if size > SMALL_BYTES_MAX {
+            SUFFIX_BYTES
+        } else {
+            SMALL_SUFFIX_BYTES
+        };
+        let suffix_at = size.saturating_sub(suffix_bytes);
         let (first, suffix) = futures_util::try_join!(
             source.read(ByteRange::new(0, ArchiveFormat::FIRST_BYTES)),
             source.read(ByteRange::new(suffix_at, size)),
@@ -250,11 +268,11 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
         });
         let (index, captured) = match ArchiveFormat::detect(&first, &last) {
             Some(ArchiveFormat::Zip) => (
-                Index::Zip(
+                Index::Zip(Arc::new(
                     Self::read_zip(&source, &limits)
                         .await
                         .map_err(|error| cut_zip(error, &first))?,
-                ),
+                )),
                 Vec::new(),
             ),
             Some(ArchiveFormat::Tar) => {
@@ -297,7 +315,7 @@ impl<'a, S: ObjectReader> OpenedArtifact<'a, S> {
                 zip::Step::Done(index) => return Ok(index),
                 // A long directory comes in windows, or it would be held twice.
                 zip::Step::Need(range) => {
-                    let mut windows = stream::iter(windows(range))
+                    let mut windows = stream::iter(source.windows_of(range))
                         .map(|window| async move {
                             Ok::<_, ServiceError>((window, source.read(window).await?))
                         })

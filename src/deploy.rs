@@ -181,7 +181,11 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 "key `{first}` is too long for a record of it"
             )));
         }
-        let Some(found) = self.find(staged, &readings).await? else {
+        let (found, known) = futures_util::join!(
+            self.find(staged, &readings),
+            self.records.drop(first.as_str())
+        );
+        let Some(found) = found? else {
             return Ok(Handled::Ignored(format!(
                 "s3://{}/{first} is gone, or a newer upload has replaced it",
                 staged.bucket
@@ -202,7 +206,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             Some(captures) => Build::read(&captures, &found.head.metadata),
             None => (Build::default(), Vec::new()),
         };
-        let mut drop = match self.claim(artifact, build).await? {
+        let known = if found.key == **first {
+            known?
+        } else {
+            self.records.drop(found.key.as_str()).await?
+        };
+        let mut drop = match self.claim(artifact, build, known).await? {
             Claim::Taken(drop) => *drop,
             Claim::Ended(status) => {
                 return Ok(Handled::Recorded {
@@ -299,11 +308,15 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         }
     }
 
-    /// Claims the drop in its document, or finds that it needs no work.
-    async fn claim(&self, artifact: Artifact, build: Build) -> Result<Claim, Retry> {
+    /// Claims the drop in its document, which was read as `known`, or finds that it needs no work.
+    async fn claim(
+        &self,
+        artifact: Artifact,
+        build: Build,
+        known: Option<Drop>,
+    ) -> Result<Claim, Retry> {
         let staged_key = artifact.object.key.as_str().to_owned();
         let fresh = Drop::claimed(artifact, build, Timestamp::now());
-        let known = self.records.drop(&staged_key).await?;
         match known.filter(|known| known.drop_id == fresh.drop_id && !known.is_abandoned()) {
             Some(known) if known.status.is_terminal() => {
                 // Whoever ended it may have died before the mark was taken away.

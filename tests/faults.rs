@@ -82,6 +82,8 @@ impl Harm {
 struct Case {
     scenario: Scenario,
     request: RequestLog,
+    /// Its number, from 1, among the function's requests like it: what is asked side by side comes in any order.
+    place: u64,
     harm: Harm,
 }
 
@@ -89,17 +91,28 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RequestLog {
             label,
-            n_of_label,
             operation,
             path,
             ..
         } = &self.request;
         write!(
             f,
-            "{:?}: {:?} at request {n_of_label} of {label} ({operation} {path})",
-            self.scenario, self.harm
+            "{:?}: {:?} at {operation} {} of {label} ({path})",
+            self.scenario, self.harm, self.place
         )
     }
+}
+
+/// The first two segments of a path: what is below them has other names in each play.
+fn folder(path: &str) -> &str {
+    let end = path.match_indices('/').nth(2);
+    end.and_then(|(end, _)| path.get(..=end)).unwrap_or(path)
+}
+
+fn is_alike(one: &RequestLog, other: &RequestLog) -> bool {
+    one.label == other.label
+        && one.operation == other.operation
+        && folder(&one.path) == folder(&other.path)
 }
 
 impl Case {
@@ -189,16 +202,13 @@ impl Stage {
         let played = tokio::time::timeout(CASE_TIME_MAX, play.run(case)).await;
         let (ticked, mut found) = played.unwrap_or_else(|_| (false, vec!["it hangs".to_owned()]));
         if let Some(case) = case {
-            let harmed = faults.log().into_iter().find(|request| {
-                request.label == case.request.label && request.n_of_label == case.request.n_of_label
-            });
-            match harmed {
-                // The parts of an upload are sent side by side.
-                Some(harmed)
-                    if harmed.fault.is_some()
-                        && (harmed.operation == case.request.operation
-                            || scenario == Scenario::Large) => {}
-                other => found.push(format!("another request was harmed, or none: {other:?}")),
+            let log = faults.log();
+            let mut harmed = log
+                .iter()
+                .filter(|request| is_alike(request, &case.request));
+            match harmed.nth(case.place as usize - 1) {
+                Some(harmed) if harmed.fault.is_some() => {}
+                other => found.push(format!("it was not harmed: {other:?}")),
             }
         }
         for marker in open_markers(&self.aws) {
@@ -212,11 +222,15 @@ impl Stage {
     fn plan(&self, case: &Case) {
         let RequestLog {
             label,
-            n_of_label,
+            operation,
+            path,
             service,
             ..
         } = &case.request;
-        let at = |n| Match::any().label(label).nth(Nth::Number(n));
+        let at = |n| {
+            let asked = Match::any().label(label).operation(operation);
+            asked.path_with(folder(path)).nth(Nth::Number(n))
+        };
         let function = match label.as_str() {
             "deploy" => self.functions.deploy.clone(),
             _ => self.functions.record.clone(),
@@ -232,13 +246,13 @@ impl Stage {
         };
         let faults = self.aws.faults();
         match case.harm {
-            Harm::KilledBefore => faults.on(at(*n_of_label), kill(Moment::Before)),
-            Harm::KilledAfter => faults.on(at(*n_of_label), kill(Moment::After)),
-            Harm::AnswerLost => faults.on(at(*n_of_label), Fault::LoseAnswer),
-            Harm::Throttled => faults.on(at(*n_of_label), Fault::throttle(*service)),
+            Harm::KilledBefore => faults.on(at(case.place), kill(Moment::Before)),
+            Harm::KilledAfter => faults.on(at(case.place), kill(Moment::After)),
+            Harm::AnswerLost => faults.on(at(case.place), Fault::LoseAnswer),
+            Harm::Throttled => faults.on(at(case.place), Fault::throttle(*service)),
             Harm::ThrottledThroughout => {
                 for attempt in 0..ATTEMPTS {
-                    faults.on(at(n_of_label + attempt), Fault::throttle(*service));
+                    faults.on(at(case.place + attempt), Fault::throttle(*service));
                 }
             }
         }
@@ -649,7 +663,7 @@ impl Walk {
         let mut stage = Stage::start(self.limit_wording).await;
         let mut cases = Vec::new();
         for scenario in self.scenarios.iter().copied() {
-            let mut requests = stage.requests_of(scenario).await;
+            let requests = stage.requests_of(scenario).await;
             let made = requests.len();
             if std::env::var_os("SHOW_REQUESTS").is_some() {
                 for request in &requests {
@@ -664,20 +678,26 @@ impl Walk {
                     eprintln!("{scenario:?} {label} {operation} {path}?{query} {status:?}");
                 }
             }
-            requests.retain(self.wanted);
-            assert!(!requests.is_empty());
-            println!(
-                "{}: {} of the {made} requests of {scenario:?}",
-                self.what,
-                requests.len()
-            );
-            for request in requests {
+            let mut walked = 0;
+            for (i, request) in requests.iter().enumerate() {
+                if !(self.wanted)(request) {
+                    continue;
+                }
+                let before = requests.iter().take(i);
+                let place = 1 + before.filter(|before| is_alike(before, request)).count() as u64;
                 cases.extend(self.harms.iter().map(|harm| Case {
                     scenario,
                     request: request.clone(),
+                    place,
                     harm: *harm,
                 }));
+                walked += 1;
             }
+            assert!(walked > 0);
+            println!(
+                "{}: {walked} of the {made} requests of {scenario:?}",
+                self.what
+            );
         }
         stage.aws.shutdown().await;
         // Those that may have to wait for a lease first, so that the others fill that time.

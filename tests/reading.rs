@@ -39,12 +39,7 @@ impl ObjectReader for Counted {
     }
 }
 
-/// Opens an artifact, checks it and reads its `circle.yml`; the bytes that were read beside those of its index.
-async fn check<'a>(
-    store: &'a Counted,
-    key: &str,
-    format: ArchiveFormat,
-) -> (OpenedArtifact<'a, Counted>, u64) {
+async fn open<'a>(store: &'a Counted, key: &str) -> OpenedArtifact<'a, Counted> {
     let object = SourceObject {
         bucket: "artifacts".parse().unwrap(),
         key: key.parse().unwrap(),
@@ -52,9 +47,40 @@ async fn check<'a>(
         etag: ETag::from("0"),
         size: store.bytes.len() as u64,
     };
-    let artifact = OpenedArtifact::open(store, object, &Limits::default())
-        .await
-        .unwrap();
+    let opened = OpenedArtifact::open(store, object, &Limits::default()).await;
+    opened.unwrap()
+}
+
+#[tokio::test]
+async fn a_directory_longer_than_what_is_read_of_the_end_at_first_is_read_once() {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("front.bin", stored).unwrap();
+    zip.write_all(&vec![b'x'; KEPT_BYTES_MAX as usize]).unwrap();
+    for n in 0..20_000 {
+        zip.start_file(format!("{}/{n}", "folder".repeat(10)), stored)
+            .unwrap();
+    }
+    let store = Counted::new(zip.finish().unwrap().into_inner().into());
+    let artifact = open(&store, "app.zip").await;
+    let Index::Zip(index) = &*artifact.index else {
+        panic!("not a zip")
+    };
+    let from_the_directory_on = artifact.source.object.size - index.directory_range().start;
+    assert!(from_the_directory_on > 2 << 20);
+    assert_eq!(
+        store.got(),
+        ArchiveFormat::FIRST_BYTES + from_the_directory_on
+    );
+}
+
+/// Opens an artifact, checks it and reads its `circle.yml`; the bytes that were read beside those of its index.
+async fn check<'a>(
+    store: &'a Counted,
+    key: &str,
+    format: ArchiveFormat,
+) -> (OpenedArtifact<'a, Counted>, u64) {
+    let artifact = open(store, key).await;
     let for_the_index = store.got();
     let exclude = globset::GlobSet::empty();
     let choice = Choice {

@@ -280,13 +280,13 @@ struct Seen {
     lines: Vec<String>,
 }
 
-/// From the first look at the artifact until the revision was written and the next request came.
+/// From the first read of the artifact until the revision was written and the next request came.
 fn repackaging_seconds(log: &[RequestLog]) -> Option<f64> {
     let staged = format!("/{ARTIFACTS}/staging/");
     let revisions = format!("/{REVISIONS}/");
     let first = log
         .iter()
-        .find(|request| request.path.starts_with(&staged))?;
+        .find(|request| request.operation == "GetObject" && request.path.starts_with(&staged))?;
     let last = log
         .iter()
         .rposition(|request| request.path.starts_with(&revisions))?;

@@ -49,7 +49,8 @@ const FILE_LIMITS: PartLimits = PartLimits {
     part_bytes_min: MIB / 4,
     part_bytes_max: u64::MAX,
     parts_max: u64::MAX,
-    upload_part_bytes: MIB,
+    // Both sides of the copy stay in the cache of a core.
+    upload_part_bytes: MIB / 4,
     copy_part_bytes: u64::MAX,
     gap_bytes_max: MIB / 16,
     get_bytes_max: 8 * MIB,

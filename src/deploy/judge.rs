@@ -3,6 +3,11 @@
 //!
 //! All targets are judged before the first one is shipped: one bad bundle refuses the drop as a whole.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
+use futures_util::future::maybe_done;
+
 use super::Deploy;
 use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
 use crate::archive::ArchiveFormat;
@@ -97,7 +102,17 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         object: &SourceObject,
         build: &Build,
     ) -> Result<Judgement<'_, S>, Fault> {
-        let project = self.project_settings(build).await?;
+        // Most drops want the artifact whatever the settings say, and it takes longer to come than they do.
+        let mut opening = pin!(maybe_done(self.open(object)));
+        let mut reading = pin!(self.project_settings(build));
+        let is_wanted = self.configuration.repository_config != RepositoryConfig::Ignored;
+        let project = poll_fn(|context| {
+            if is_wanted {
+                let _ = opening.as_mut().poll(context);
+            }
+            reading.as_mut().poll(context)
+        });
+        let project = project.await?;
         let mut artifact = None;
         let mut circle = None;
         let unread = [
@@ -114,7 +129,10 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         .find(|(config, _)| *config == RepositoryConfig::Ignored)
         .map(|(_, why)| why);
         if unread.is_none() {
-            let opened = artifact.insert(self.open(object).await?);
+            opening.as_mut().await;
+            artifact = opening.as_mut().take_output().transpose()?;
+        }
+        if let Some(opened) = &artifact {
             circle = circle_settings(opened, self.limits.document_bytes_max).await?;
         }
         let selection = settings::select(&project, circle.as_ref(), build, Some(&self.region));
@@ -150,7 +168,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             .iter()
             .any(|target| matches!(target.location, RevisionTarget::S3 { .. }));
         if artifact.is_none() && needs_archive {
-            artifact = Some(self.open(object).await?);
+            opening.as_mut().await;
+            artifact = opening.as_mut().take_output().transpose()?;
         }
         let mut judged = Vec::new();
         let mut refusals = Vec::new();
