@@ -1,9 +1,9 @@
 //! Verifies a zip's entries while their bytes pass through the function on their way into the revision.
 //!
 //! A [`Verifier`] is fed source bytes in ascending order and keeps little of them: a deflate window, one local
-//! header and one small content at most. Of each kept entry it compares the local header with the central directory where
-//! the header passes, and inflates the content and checks size and CRC-32 where the whole entry passes. What
-//! is left out of the revision is not judged.
+//! header and one small content at most. Of each kept entry it compares the local header with the central
+//! directory where the header passes, and inflates the content and checks size and CRC-32 where the whole entry
+//! passes. What is left out of the revision is not judged.
 //!
 //! Bytes are sequential for one verifier, since an entry may be split over parts and a deflate stream cannot
 //! be joined from both ends. Parts that are carried out at the same time are either fed in order, or go to
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn ok_what_passes_is_verified_and_what_does_not_is_not() {
         let (object, kept) = sample();
-        let zip = Arc::new(index_of(&object));
+        let zip = index_of(&object);
         let (a, b) = (zip.span(0).unwrap(), zip.span(2).unwrap());
         let counts = |ranges: &[ByteRange]| {
             let verified = verify(&object, &object, &kept, ranges).unwrap();
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn ok_ranges_over_two_verifiers_add_up() {
         let (object, kept) = sample();
-        let zip = Arc::new(index_of(&object));
+        let zip = index_of(&object);
         let mut sum = Verified::default();
         for i in [0, 2] {
             sum += verify(&object, &object, &kept, &[zip.span(i).unwrap()]).unwrap();
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn err_every_changed_byte_of_a_kept_entry_is_found() {
         let (object, kept) = sample();
-        let zip = Arc::new(index_of(&object));
+        let zip = index_of(&object);
         let whole = ByteRange::new(0, object.len() as u64);
         let mut ignored = Vec::new();
         for i in kept.iter().map(|entry| entry.index as usize) {
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn err_changed_bytes_of_what_is_dropped_are_nobodys_business() {
         let (object, kept) = sample();
-        let zip = Arc::new(index_of(&object));
+        let zip = index_of(&object);
         let mut changed = object.clone();
         changed[zip.span(1).unwrap().start as usize + 40] ^= 1;
         let whole = ByteRange::new(0, object.len() as u64);

@@ -242,8 +242,6 @@ pub struct RequestLog {
     pub n: u64,
     /// Its number among the requests to its service, from 1.
     pub n_of_service: u64,
-    /// Its number among the requests of its label, from 1.
-    pub n_of_label: u64,
     /// Whom it asked.
     pub service: Service,
     /// What it asked for.
@@ -293,7 +291,6 @@ struct Rule {
 struct State {
     requests: u64,
     by_service: HashMap<Service, u64>,
-    by_label: HashMap<String, u64>,
     rules: Vec<Rule>,
     log: VecDeque<Entry>,
     /// The number of the first entry in `log`.
@@ -374,14 +371,9 @@ impl Faults {
         state.requests += 1;
         let n = state.requests;
         let n_of_service = bump(state.by_service.entry(service).or_default());
-        let n_of_label = match state.by_label.get_mut(label) {
-            Some(count) => bump(count),
-            None => bump(state.by_label.entry(label.to_owned()).or_default()),
-        };
         let log = RequestLog {
             n,
             n_of_service,
-            n_of_label,
             service,
             operation,
             label: label.to_owned(),

@@ -228,6 +228,7 @@ struct Sample {
     zip: Arc<ZipIndex>,
     kept: Vec<KeptEntry>,
     limits: PartLimits,
+    check: fn(Verifier) -> Check,
 }
 
 fn sample() -> Sample {
@@ -259,6 +260,7 @@ fn sample() -> Sample {
             joins: Joins::Wherever,
             ..PartLimits::default()
         },
+        check: Check::Passing,
     }
 }
 
@@ -306,7 +308,7 @@ impl Sample {
         };
         let source = Source::open_unread(shelf, source_object(&self.object));
         let limits = Limits::default();
-        let check = Check::Passing(Verifier::new(
+        let check = (self.check)(Verifier::new(
             Arc::clone(&self.zip),
             &self.kept,
             Vec::new(),
@@ -353,7 +355,12 @@ async fn ok_copies_joins_and_bodies_make_the_revision_and_nothing_else_stays() {
 
 #[tokio::test]
 async fn err_whatever_fails_nothing_is_left_behind() {
-    let sample = sample();
+    for check in [Check::Passing as fn(Verifier) -> Check, Check::Everything] {
+        err_whatever_fails(Sample { check, ..sample() }).await;
+    }
+}
+
+async fn err_whatever_fails(sample: Sample) {
     let whole = sample.shelf();
     sample.write(&whole, 60).await.unwrap();
     let calls = whole.state().calls.clone();
