@@ -8,6 +8,7 @@ mod environment;
 pub mod s3;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(300);
 pub struct Aws {
     config: SdkConfig,
     path_style: bool,
+    /// Whether revisions and their parts carry a signature of their bytes.
+    signs_bodies: bool,
     s3: Mutex<HashMap<Option<Region>, aws_sdk_s3::Client>>,
     codedeploy: Mutex<HashMap<Region, aws_sdk_codedeploy::Client>>,
 }
@@ -53,7 +56,7 @@ impl Aws {
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .load()
             .await;
-        Self::of(config)
+        Self::of(config, true)
     }
 
     /// Reads region, credentials and endpoints from environment variables alone, by which Lambda gives them to a
@@ -64,17 +67,15 @@ impl Aws {
             .retry_config(retries())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .build();
-        Self::of(config)
+        Self::of(config, !endpoint().is_none_or(|url| is_private(&url)))
     }
 
-    fn of(config: SdkConfig) -> Self {
-        // An endpoint of one's own seldom has a name for each bucket.
-        let path_style = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-            .iter()
-            .any(|name| std::env::var_os(name).is_some());
+    fn of(config: SdkConfig, signs_bodies: bool) -> Self {
         Self {
             config,
-            path_style,
+            // An endpoint of one's own seldom has a name for each bucket.
+            path_style: endpoint().is_some(),
+            signs_bodies,
             s3: Mutex::default(),
             codedeploy: Mutex::default(),
         }
@@ -133,6 +134,27 @@ impl Aws {
             })
             .clone()
     }
+}
+
+/// S3's endpoint, where it is not AWS's own.
+fn endpoint() -> Option<String> {
+    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+}
+
+/// Whether TLS guards what is sent there, or it stays on this machine. The SHA-256 by which a body is signed takes
+/// four times as long as all else of sending it, and guards against nobody then; damage is told by the CRC-32.
+fn is_private(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("http://") else {
+        return endpoint.starts_with("https://");
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let address = authority
+        .parse::<SocketAddr>()
+        .map(|address| address.ip())
+        .or_else(|_| authority.trim_matches(['[', ']']).parse());
+    address.is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn http_client() -> SharedHttpClient {
@@ -301,6 +323,26 @@ mod tests {
     use aws_sdk_s3::primitives::SdkBody;
 
     use super::*;
+
+    #[test]
+    fn ok_bodies_go_unsigned_over_tls_and_on_this_machine_alone() {
+        for (endpoint, expected) in [
+            ("https://s3.eu-west-1.amazonaws.com", true),
+            ("https://minio.example:9000/", true),
+            ("http://127.0.0.1:4566", true),
+            ("http://127.0.0.1/", true),
+            ("http://[::1]:4566", true),
+            ("http://[::1]", true),
+            ("http://minio.example:9000", false),
+            ("http://10.0.0.7:9000", false),
+            ("http://127.0.0.1.example", false),
+            ("http://127.0.0.1@10.0.0.7", false),
+            ("ftp://127.0.0.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_private(endpoint), expected, "{endpoint}");
+        }
+    }
 
     /// An answer without a body to a request in us-east-1, and the region that it tells.
     fn head_refused(status: u16, told: Option<&'static str>) -> ServiceError {

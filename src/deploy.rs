@@ -9,6 +9,7 @@
 //! whether it was done before: an event may come twice, and a function may die in between.
 
 mod findings;
+mod group;
 mod identity;
 mod judge;
 mod redeploy;

@@ -405,7 +405,7 @@ impl ObjectStore for &Aws {
 
     async fn put(&self, object: &NewObject, body: Bytes) -> Result<WrittenObject, ServiceError> {
         const OPERATION: &str = "PutObject";
-        let answer = self
+        let request = self
             .s3(Some(&object.region))
             .put_object()
             .bucket(object.bucket.as_str())
@@ -416,7 +416,13 @@ impl ObjectStore for &Aws {
             .set_if_none_match(none_match(object))
             .body(ByteStream::from(body))
             .customize()
-            .config_override(patient(PART_TIMEOUT))
+            .config_override(patient(PART_TIMEOUT));
+        let request = if self.signs_bodies {
+            request
+        } else {
+            request.disable_payload_signing()
+        };
+        let answer = request
             .send()
             .await
             .map_err(|error| self.write_error(OPERATION, object, error))?;

@@ -3,10 +3,9 @@
 //!
 //! All targets are judged before the first one is shipped: one bad bundle refuses the drop as a whole.
 
-use std::future::poll_fn;
 use std::pin::pin;
 
-use futures_util::future::maybe_done;
+use futures_util::future::{Either, maybe_done, select};
 
 use super::Deploy;
 use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
@@ -104,15 +103,12 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     ) -> Result<Judgement<'_, S>, Fault> {
         // Most drops want the artifact whatever the settings say, and it takes longer to come than they do.
         let mut opening = pin!(maybe_done(self.open(object)));
-        let mut reading = pin!(self.project_settings(build));
-        let is_wanted = self.configuration.repository_config != RepositoryConfig::Ignored;
-        let project = poll_fn(|context| {
-            if is_wanted {
-                let _ = opening.as_mut().poll(context);
-            }
-            reading.as_mut().poll(context)
-        });
-        let project = project.await?;
+        let reading = self.project_settings(build);
+        let project = if self.configuration.repository_config == RepositoryConfig::Ignored {
+            reading.await?
+        } else {
+            beside(reading, opening.as_mut()).await?
+        };
         let mut artifact = None;
         let mut circle = None;
         let unread = [
@@ -316,21 +312,25 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .entries
                 .iter()
                 .all(|kept| kept.name == KeptName::Suffix { skip: 0 });
-        let (appspec, report) = artifact
-            .check(&contents, &options_of(&target, format))
-            .await
-            .map_err(artifact_fault)?;
-        let refuses = report.findings.iter().any(Finding::refuses);
-        let Some((appspec, bytes)) = appspec.filter(|_| !refuses) else {
-            return Err(Fault::Reject(report.findings));
-        };
-        for finding in report.findings {
-            if !warnings.contains(&finding) {
-                warnings.push(finding);
+        let options = options_of(&target, format);
+        let (appspec, bytes, found) = {
+            let mut asking = pin!(maybe_done(self.group_platform(&target)));
+            let checking = beside(artifact.check(&contents, &options), asking.as_mut());
+            let (appspec, report) = checking.await.map_err(artifact_fault)?;
+            let refuses = report.findings.iter().any(Finding::refuses);
+            let Some((appspec, bytes)) = appspec.filter(|_| !refuses) else {
+                return Err(Fault::Reject(report.findings));
+            };
+            for finding in report.findings {
+                if !warnings.contains(&finding) {
+                    warnings.push(finding);
+                }
             }
-        }
+            asking.as_mut().await;
+            (appspec, bytes, asking.take_output().transpose()?.flatten())
+        };
         let platform = appspec.platform();
-        if let Some(found) = self.group_platform(&target).await?
+        if let Some(found) = found
             && platform != found
         {
             return Err(Fault::reject(platform_mismatch(&target, platform, found)));
@@ -413,61 +413,13 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         }
         Ok(())
     }
+}
 
-    /// Refuses a configuration that is not there, before anything is written.
-    async fn check_deployment_config(&self, target: &Target) -> Result<(), Fault> {
-        let Some(name) = &target.deployment_config else {
-            return Ok(());
-        };
-        match self
-            .codedeploy
-            .has_deployment_config(&target.region, name)
-            .await
-        {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Fault::reject(Finding::refuse(
-                "deployment-config-missing",
-                format!(
-                    "deployment configuration {name} does not exist in {}",
-                    target.region
-                ),
-                "create it, or correct `deployment_config` in the settings",
-            ))),
-            // Not to be told is no reason to refuse: `CreateDeployment` will say.
-            Err(error) if matches!(error.kind, Kind::Refused | Kind::NotFound) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The group's platform; refuses a target whose application or group is not there.
-    pub(super) async fn group_platform(
-        &self,
-        target: &Target,
-    ) -> Result<Option<ComputePlatform>, Fault> {
-        self.check_deployment_config(target).await?;
-        let answer = self
-            .codedeploy
-            .deployment_group(
-                &target.region,
-                &target.application,
-                &target.deployment_group,
-            )
-            .await;
-        match answer {
-            Ok(group) => Ok(group.compute_platform),
-            Err(error)
-                if error.kind == Kind::Refused
-                    && error
-                        .code
-                        .as_deref()
-                        .is_some_and(|code| code.ends_with("DoesNotExistException")) =>
-            {
-                Err(Fault::reject(crate::advance::refusal(&error)))
-            }
-            // Not to be told is no reason to refuse: `CreateDeployment` will say.
-            Err(error) if error.kind == Kind::Refused || error.kind == Kind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+/// Awaits the first, while the second goes on as far as it comes.
+async fn beside<F: Future>(first: F, second: impl Future<Output = ()> + Unpin) -> F::Output {
+    match select(pin!(first), second).await {
+        Either::Left((output, _)) => output,
+        Either::Right(((), first)) => first.await,
     }
 }
 

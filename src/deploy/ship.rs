@@ -1,8 +1,12 @@
 //! A judged target becomes a written, registered revision and takes its turn in the group's queue.
 
+use std::future::ready;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::future::{Either, select};
 use jiff::Timestamp;
+use tokio::sync::SetOnce;
 
 use super::Deploy;
 use super::identity::{FINGERPRINT_METADATA, digest, metadata, transcode_fingerprint};
@@ -67,7 +71,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     &digest(&[b"appspec file", bytes]),
                 )?;
                 let (written, cost) = self
-                    .write(&object, async || {
+                    .write(&object, async |may_write| {
+                        may_write.wait().await;
                         let cost = Cost {
                             size: bytes.len() as u64,
                             bytes_put: bytes.len() as u64,
@@ -176,7 +181,8 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .map(|entry| entry.size.saturating_add(2_048))
                 .fold(0, u64::saturating_add);
             let (written, cost) = self
-                .write(&object, async || {
+                .write(&object, async |may_write| {
+                    may_write.wait().await;
                     let transcoder = Transcoder::new(
                         artifact.index.clone(),
                         kept.clone(),
@@ -208,13 +214,14 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         tracing::debug!(
             key = %object.key, seconds = parts.seconds, "revision planned: {}", parts.traffic
         );
-        let workplace = Workplace {
-            temporary: self.records.temporary(),
-            region: self.region.clone(),
-            until: invocation.deadline,
-        };
         let (written, cost) = self
-            .write(&object, async || {
+            .write(&object, async |may_write| {
+                let workplace = Workplace {
+                    temporary: self.records.temporary(),
+                    region: self.region.clone(),
+                    may_write,
+                    until: invocation.deadline,
+                };
                 let verifier = match &*artifact.index {
                     Index::Zip(index) => Some(Verifier::new(
                         Arc::clone(index),
@@ -249,16 +256,26 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// Writes an object, unless the same bytes are there already; other bytes at its key refuse the drop.
+    /// What `write` needs is read while that is looked up; it writes when it is told that it may.
     async fn write(
         &self,
         object: &NewObject,
-        write: impl AsyncFnOnce() -> Result<(WrittenObject, Cost), RevisionError>,
+        write: impl AsyncFnOnce(&SetOnce<()>) -> Result<(WrittenObject, Cost), RevisionError>,
     ) -> Result<(WrittenObject, Cost), Fault> {
-        if let Some(there) = self.already_there(object).await? {
+        let may_write = SetOnce::new();
+        let looking = pin!(self.already_there(object));
+        let writing = pin!(write(&may_write));
+        let (there, writing) = match select(looking, writing).await {
+            Either::Left((there, writing)) => (there?, Either::Left(writing)),
+            Either::Right((failed, looking)) => (looking.await?, Either::Right(ready(failed))),
+        };
+        if let Some(there) = there {
             return Ok((there, Cost::default()));
         }
+        // Nobody else sets it.
+        let _ = may_write.set(());
         let written_to = format!("s3://{}/{}", object.bucket, object.key);
-        match write().await {
+        match writing.await {
             Ok(written) => Ok(written),
             Err(RevisionError::Service(error))
                 if matches!(error.kind, Kind::PreconditionFailed | Kind::Conflict)

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::future::select;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, SetOnce, mpsc};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -30,14 +30,11 @@ use crate::artifact::Source;
 use crate::deployment::Region;
 use crate::object::{ByteRange, S3Prefix, SourceObject};
 use crate::service_error::{Kind, ServiceError};
-use crate::splice::cost::{COPIES_IN_FLIGHT, SENDS_IN_FLIGHT};
+use crate::splice::cost::{COPIES_IN_FLIGHT, READS_IN_FLIGHT, SENDS_IN_FLIGHT};
 use crate::splice::parts::{self, Delivery, Join, Part, PartPlan};
 use crate::splice::{Assembler, SplicePlan};
 use crate::verify::Verifier;
 
-/// Reads ahead of the body that wants them. Those that begin together end together, and then nothing comes for the
-/// time of a request: the more they are, the less that counts.
-const READS_IN_FLIGHT: usize = 5;
 /// Bodies in memory: one is put together as its bytes come, which takes as long as sending one.
 const BODIES_HELD: usize = SENDS_IN_FLIGHT;
 /// The same of a pass over the whole source, whose reads are larger.
@@ -57,13 +54,15 @@ const TELLING_TIME: Duration = Duration::from_secs(1);
 /// A transfer is not begun where even a network so many times as fast as the model would not do.
 const FASTER_THAN_THE_MODEL: f64 = 4.0;
 
-/// Where temporary objects go, and how much time there is.
+/// Where temporary objects go, and when.
 #[derive(Debug, Clone)]
-pub struct Workplace {
+pub struct Workplace<'a> {
     /// The prefix of temporary objects.
     pub temporary: S3Prefix,
     /// The region of its bucket.
     pub region: Region,
+    /// Set once anything may be written; what only reads is begun before.
+    pub may_write: &'a SetOnce<()>,
     /// When all has to be over.
     pub until: Timestamp,
 }
@@ -87,7 +86,7 @@ struct Transfer<'a, S> {
     parts: &'a PartPlan,
     object: &'a NewObject,
     check: &'a Check,
-    workplace: &'a Workplace,
+    workplace: &'a Workplace<'a>,
     /// What was begun and is not ended yet.
     begun: Mutex<Vec<Begun>>,
     /// The first failure: from then on no request is begun.
@@ -125,7 +124,7 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
     parts: &PartPlan,
     object: &NewObject,
     check: &Check,
-    workplace: &Workplace,
+    workplace: &Workplace<'_>,
 ) -> Result<(WrittenObject, Cost), RevisionError> {
     let left = time_left(workplace.until);
     if parts.seconds / FASTER_THAN_THE_MODEL > left.as_secs_f64() {
@@ -200,6 +199,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         match &self.parts.delivery {
             Delivery::CopyObject => {
                 verifying.await?;
+                self.workplace.may_write.wait().await;
                 let copying = self.store.copy(self.object, &self.source.object);
                 self.step(copying).await
             }
@@ -207,23 +207,35 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 let making = self.step(self.checked_body(upload));
                 let (body, verified) = futures_util::join!(making, verifying);
                 verified?;
-                self.step(self.store.put(self.object, body?)).await
+                let body = body?;
+                self.workplace.may_write.wait().await;
+                self.step(self.store.put(self.object, body)).await
             }
             Delivery::Multipart(list) => {
-                let upload = self.step(self.store.begin(self.object)).await?;
-                let begun = Begun::Upload(upload.clone());
-                self.note(begun.clone());
-                let (copied, sent, verified) = futures_util::join!(
-                    self.copy_all(&upload, list),
-                    self.send_all(&upload, list),
-                    verifying,
-                );
+                let (read, reads) = mpsc::channel(1);
+                let bodies = || bodies(list);
+                let gets = bodies().flat_map(|(_, body)| body.gets().iter().copied());
+                let reading = self.read_ahead(gets, READS_IN_FLIGHT, read);
+                let writing = async {
+                    // Gone with this future, so that the reads end when it does.
+                    let reads = reads;
+                    self.workplace.may_write.wait().await;
+                    let upload = self.step(self.store.begin(self.object)).await?;
+                    self.note(Begun::Upload(upload.clone()));
+                    let (copied, sent) = futures_util::join!(
+                        self.copy_all(&upload, list),
+                        self.send_all(&upload, bodies(), reads),
+                    );
+                    let mut receipts = copied?;
+                    receipts.extend(sent?);
+                    receipts.sort_by_key(|receipt| receipt.number);
+                    Ok((upload, receipts))
+                };
+                let ((), parts, verified) = futures_util::join!(reading, writing, verifying);
                 verified?;
-                let mut receipts = copied?;
-                receipts.extend(sent?);
-                receipts.sort_by_key(|receipt| receipt.number);
+                let (upload, receipts) = parts?;
                 let written = self.step(self.store.complete(&upload, &receipts)).await?;
-                self.forget(&begun);
+                self.forget(&Begun::Upload(upload));
                 Ok(written)
             }
         }
@@ -253,31 +265,24 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         receipts.into_iter().collect()
     }
 
-    /// Sends bodies while the next ones are read and put together.
-    async fn send_all(&self, upload: &Upload, list: &[Part]) -> Result<Vec<PartReceipt>, Stopped> {
-        let bodies: Vec<_> = (1_u32..)
-            .zip(list)
-            .filter_map(|(number, part)| match part {
-                Part::Upload(body) => Some((number, body)),
-                Part::Copy(_) | Part::Join(_) => None,
-            })
-            .collect();
+    /// Sends bodies while the next ones are put together out of reads, which come in the order of their gets.
+    async fn send_all(
+        &self,
+        upload: &Upload,
+        bodies: impl Iterator<Item = (u32, &parts::Upload)>,
+        reads: mpsc::Receiver<Result<Read, ServiceError>>,
+    ) -> Result<Vec<PartReceipt>, Stopped> {
         let room = Semaphore::new(BODIES_HELD);
-        let (read, reads) = mpsc::channel(1);
         let (passed, passing) = mpsc::channel(1);
         let (sender, mut receiver) = mpsc::channel(BODIES_HELD);
-        let gets = bodies
-            .iter()
-            .flat_map(|(_, body)| body.gets().iter().copied());
-        let reading = self.read_ahead(gets, READS_IN_FLIGHT, read);
         let making = async {
             let (mut reads, passed, sender) = (reads, passed, sender);
-            for (number, body) in &bodies {
+            for (number, body) in bodies {
                 // The semaphore is never closed, and the other end stays until this one is gone.
                 let held = room.acquire().await;
                 let making = self.assemble(body, &mut reads, &passed);
                 let made = self.step(making).await?;
-                if sender.send((*number, made, held)).await.is_err() {
+                if sender.send((number, made, held)).await.is_err() {
                     break;
                 }
             }
@@ -292,8 +297,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             })
             .buffer_unordered(SENDS_IN_FLIGHT)
             .collect::<Vec<_>>();
-        let ((), verified, made, receipts) =
-            futures_util::join!(reading, verifying, making, sending);
+        let (verified, made, receipts) = futures_util::join!(verifying, making, sending);
         verified.and(made)?;
         receipts.into_iter().collect()
     }
@@ -562,6 +566,14 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             .for_each_concurrent(COPIES_IN_FLIGHT, |begun| self.end(begun))
             .await;
     }
+}
+
+/// The parts that pass, by number.
+fn bodies(list: &[Part]) -> impl Iterator<Item = (u32, &parts::Upload)> {
+    (1_u32..).zip(list).filter_map(|(number, part)| match part {
+        Part::Upload(body) => Some((number, body)),
+        Part::Copy(_) | Part::Join(_) => None,
+    })
 }
 
 /// Verifies on a thread that may be busy for that long, so that requests go on meanwhile.

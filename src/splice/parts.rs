@@ -181,10 +181,19 @@ impl Upload {
         passing([self])
     }
 
-    /// The upload of these bytes of the revision.
-    fn of(plan: &SplicePlan<'_>, output: ByteRange, limits: &PartLimits) -> Self {
+    /// The upload of these bytes of the revision, after so many gets of others.
+    fn of(
+        plan: &SplicePlan<'_>,
+        output: ByteRange,
+        gets_before: usize,
+        limits: &PartLimits,
+    ) -> Self {
         let mut gets = Vec::new();
-        let mut get = |range| join(&mut gets, range, limits.gap_bytes_max, limits.get_bytes_max);
+        let mut get = |range| {
+            let before = gets_before.saturating_add(gets.len().saturating_sub(1));
+            let most = get_bytes_max(before, limits);
+            join(&mut gets, range, limits.gap_bytes_max, most);
+        };
         for n in plan.step_at(output.start).. {
             let extent = plan.extent(n);
             let Some((made, source)) = extent.filter(|(made, _)| made.start < output.end) else {
@@ -357,15 +366,22 @@ pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan
     let source_size = plan.source_size();
     let is_copied = plan.is_identity() && size > limits.read_already_bytes_max;
     if !is_copied && size <= limits.put_object_bytes_max {
-        let upload = Upload::of(plan, ByteRange::new(0, size), limits);
+        // What is read in no time needs no more requests than it must have.
+        let gets_before = if size <= limits.part_bytes_min {
+            usize::MAX
+        } else {
+            0
+        };
+        let upload = Upload::of(plan, ByteRange::new(0, size), gets_before, limits);
         return Ok(PartPlan::of(Delivery::PutObject(upload), source_size));
     }
     let whole = (is_copied && size <= limits.copy_object_bytes_max)
         .then(|| PartPlan::of(Delivery::CopyObject, source_size));
     let (runs, sizes) = divide(plan, limits)?;
     let mut parts = Vec::new();
+    let mut gets = 0;
     for run in &runs {
-        cut(plan, run, &sizes, limits, &mut parts);
+        cut(plan, run, &sizes, limits, &mut gets, &mut parts);
     }
     let in_parts = PartPlan::of(Delivery::Multipart(parts), source_size);
     Ok(match whole {
@@ -374,12 +390,13 @@ pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan
     })
 }
 
-/// Cuts a run into parts of nearly equal size.
+/// Cuts a run into parts of nearly equal size, and counts what is got for them, but for joins.
 fn cut(
     plan: &SplicePlan<'_>,
     run: &Run,
     sizes: &PartSizes,
     limits: &PartLimits,
+    gets: &mut usize,
     parts: &mut Vec<Part>,
 ) {
     let count = sizes.parts(run);
@@ -393,13 +410,24 @@ fn cut(
     };
     match run {
         Run::Copy(source) => parts.extend(pieces(*source).map(Part::Copy)),
-        Run::Upload(output) => parts
-            .extend(pieces(*output).map(|output| Part::Upload(Upload::of(plan, output, limits)))),
+        Run::Upload(output) => parts.extend(pieces(*output).map(|output| {
+            let upload = Upload::of(plan, output, *gets, limits);
+            *gets += upload.gets.len();
+            Part::Upload(upload)
+        })),
         Run::Join { copied, output } => parts.push(Part::Join(Join {
             copied: *copied,
-            upload: Upload::of(plan, *output, limits),
+            upload: Upload::of(plan, *output, usize::MAX, limits),
         })),
     }
+}
+
+/// The largest read over gaps after so many others. Reads that begin together share the network and so end together,
+/// with all the work still to be done, unless each is larger than the one before.
+fn get_bytes_max(gets: usize, limits: &PartLimits) -> u64 {
+    let in_flight = cost::READS_IN_FLIGHT as u64;
+    let share = (gets as u64).saturating_add(1).min(in_flight);
+    (limits.get_bytes_max / in_flight).saturating_mul(share)
 }
 
 /// What these uploads get: ascending, disjoint, neighbours joined.

@@ -43,7 +43,7 @@ impl MultipartUploads for &Aws {
     ) -> Result<PartReceipt, ServiceError> {
         const OPERATION: &str = "UploadPart";
         let object = &upload.object;
-        let answer = self
+        let request = self
             .s3(Some(&object.region))
             .upload_part()
             .bucket(object.bucket.as_str())
@@ -53,7 +53,13 @@ impl MultipartUploads for &Aws {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(body))
             .customize()
-            .config_override(patient(PART_TIMEOUT))
+            .config_override(patient(PART_TIMEOUT));
+        let request = if self.signs_bodies {
+            request
+        } else {
+            request.disable_payload_signing()
+        };
+        let answer = request
             .send()
             .await
             .map_err(|error| self.write_error(OPERATION, object, error))?;

@@ -290,6 +290,16 @@ impl Sample {
         shelf: &Shelf,
         seconds: i64,
     ) -> Result<(WrittenObject, Cost), RevisionError> {
+        let now = SetOnce::new_with(Some(()));
+        self.write_when(shelf, seconds, &now).await
+    }
+
+    async fn write_when(
+        &self,
+        shelf: &Shelf,
+        seconds: i64,
+        may_write: &SetOnce<()>,
+    ) -> Result<(WrittenObject, Cost), RevisionError> {
         let plan = plan_splice(&self.zip, &self.kept).unwrap();
         let parts = plan_parts(&plan, &self.limits).unwrap();
         let object = NewObject {
@@ -304,6 +314,7 @@ impl Sample {
         let workplace = Workplace {
             temporary: "s3://artifacts/records/tmp/".parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
+            may_write,
             until: Timestamp::now() + SignedDuration::from_secs(seconds),
         };
         let source = Source::open_unread(shelf, source_object(&self.object));
@@ -351,6 +362,26 @@ async fn ok_copies_joins_and_bodies_make_the_revision_and_nothing_else_stays() {
     let calls = shelf.state().calls.clone();
     assert!(calls["DeleteObject"] >= 5, "{calls:?}");
     assert_eq!(calls["CreateMultipartUpload"], calls["DeleteObject"] + 1);
+}
+
+#[tokio::test]
+async fn ok_until_it_may_write_it_only_reads() {
+    for check in [Check::Passing as fn(Verifier) -> Check, Check::Everything] {
+        for put_object_bytes_max in [100, u64::MAX] {
+            let mut sample = Sample { check, ..sample() };
+            sample.limits.put_object_bytes_max = put_object_bytes_max;
+            let shelf = sample.shelf();
+            let may_write = SetOnce::new();
+            let mut writing = pin!(sample.write_when(&shelf, 60, &may_write));
+            let waited = tokio::time::timeout(Duration::from_millis(100), &mut writing).await;
+            assert!(waited.is_err());
+            let calls: Vec<_> = shelf.state().calls.keys().copied().collect();
+            assert_eq!(calls, ["GetObject"]);
+            may_write.set(()).unwrap();
+            writing.await.unwrap();
+            assert!(shelf.state().objects["revision"] == sample.naive());
+        }
+    }
 }
 
 #[tokio::test]

@@ -99,10 +99,30 @@ fn ok_an_unchanged_object_is_copied_whole_or_in_large_parts_whichever_is_faster(
 #[test]
 fn ok_a_small_revision_is_one_put() {
     let limits = PartLimits::default();
-    let plan = planned([1000; 7_000], &limits);
+    let plan = planned([1000; 4_000], &limits);
     assert!(matches!(plan.delivery, Delivery::PutObject(_)), "{plan:?}");
     let gets = plan.traffic.got_bytes.div_ceil(limits.get_bytes_max);
     assert_eq!(plan.traffic.requests, gets + 1);
+}
+
+#[test]
+fn ok_reads_that_begin_together_do_not_end_together() {
+    for plan in [[1000; 7_000].as_slice(), &[1000; 40_000]] {
+        let plan = planned(plan.iter().copied(), &PartLimits::default());
+        let gets: Vec<_> = plan
+            .uploads()
+            .flat_map(Upload::gets)
+            .map(ByteRange::length)
+            .collect();
+        let (together, later) = gets.split_at(cost::READS_IN_FLIGHT);
+        // The last of them may be the end of a body.
+        let (_, ascending) = together.split_last().unwrap();
+        assert!(ascending.is_sorted_by(|a, b| a + 100_000 < *b), "{gets:?}");
+        assert!(gets.iter().all(|length| *length <= 2 * MIB), "{gets:?}");
+        // The others are as large as may be, but for the ends of bodies.
+        let largest = later.iter().filter(|length| **length > 2 * MIB - 2_000);
+        assert!(2 * largest.count() + 1 >= later.len(), "{gets:?}");
+    }
 }
 
 #[test]
