@@ -15,7 +15,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_sdk_s3::config::SharedHttpClient;
+use aws_sdk_s3::config::{RequestChecksumCalculation, SharedHttpClient};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
@@ -56,6 +56,7 @@ impl Aws {
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .load()
             .await;
+        // Where it leads to may stand in a profile, and be another place than the variables say.
         Self::of(config, true)
     }
 
@@ -67,7 +68,8 @@ impl Aws {
             .retry_config(retries())
             .timeout_config(timeouts(ATTEMPT_TIMEOUT))
             .build();
-        Self::of(config, !endpoint().is_none_or(|url| is_private(&url)))
+        let signs_bodies = endpoint().is_some_and(|endpoint| !is_guarded(&endpoint));
+        Self::of(config, signs_bodies)
     }
 
     fn of(config: SdkConfig, signs_bodies: bool) -> Self {
@@ -93,7 +95,8 @@ impl Aws {
             .entry(region.cloned())
             .or_insert_with(|| {
                 let mut builder = aws_sdk_s3::config::Builder::from(&self.config)
-                    .force_path_style(self.path_style);
+                    .force_path_style(self.path_style)
+                    .request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
                 if let Some(region) = region {
                     builder =
                         builder.region(aws_sdk_s3::config::Region::new(region.as_str().to_owned()));
@@ -136,16 +139,15 @@ impl Aws {
     }
 }
 
-/// S3's endpoint, where it is not AWS's own.
+/// S3's endpoint in environment variables, where it is not AWS's own.
 fn endpoint() -> Option<String> {
-    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok())
+    environment::variable("AWS_ENDPOINT_URL_S3")
+        .or_else(|| environment::variable("AWS_ENDPOINT_URL"))
 }
 
-/// Whether TLS guards what is sent there, or it stays on this machine. The SHA-256 by which a body is signed takes
-/// four times as long as all else of sending it, and guards against nobody then; damage is told by the CRC-32.
-fn is_private(endpoint: &str) -> bool {
+/// Whether TLS guards what is sent there, or it stays on this machine. Most of the time of sending a body would be
+/// that of the SHA-256 by which it is signed; its CRC-32 tells of damage.
+fn is_guarded(endpoint: &str) -> bool {
     let Some(rest) = endpoint.strip_prefix("http://") else {
         return endpoint.starts_with("https://");
     };
@@ -319,10 +321,14 @@ fn with_sources(error: &dyn std::error::Error, status: Option<u16>) -> String {
 #[cfg(test)]
 mod tests {
     use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
     use aws_sdk_s3::error::ErrorMetadata;
     use aws_sdk_s3::primitives::SdkBody;
 
     use super::*;
+    use crate::local::{LocalAws, Options};
+    use crate::records::{Condition, DocumentStore};
+    use crate::revision::{MultipartUploads, NewObject, ObjectStore};
 
     #[test]
     fn ok_bodies_go_unsigned_over_tls_and_on_this_machine_alone() {
@@ -334,13 +340,75 @@ mod tests {
             ("http://[::1]:4566", true),
             ("http://[::1]", true),
             ("http://minio.example:9000", false),
+            ("http://localhost:9000", false),
             ("http://10.0.0.7:9000", false),
             ("http://127.0.0.1.example", false),
             ("http://127.0.0.1@10.0.0.7", false),
             ("ftp://127.0.0.1", false),
             ("", false),
         ] {
-            assert_eq!(is_private(endpoint), expected, "{endpoint}");
+            assert_eq!(is_guarded(endpoint), expected, "{endpoint}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ok_a_body_carries_its_crc32_and_a_signature_where_it_is_to() {
+        const BODY: &[u8] = b"hello";
+        const CRC32: &str = "NhCmhg==";
+        const SHA256: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let local = LocalAws::start(Options::default()).await.unwrap();
+        local.create_bucket("revisions", false).unwrap();
+        for (signs_bodies, payload) in [(false, "UNSIGNED-PAYLOAD"), (true, SHA256)] {
+            let config = SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .http_client(http_client())
+                .region(aws_sdk_s3::config::Region::new("us-east-1"))
+                .endpoint_url(local.endpoint())
+                .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+                    "local", "local", None, None, "test",
+                )))
+                .build();
+            let mut aws = Aws::of(config, signs_bodies);
+            aws.path_style = true;
+            let mut object = NewObject {
+                region: "us-east-1".parse().unwrap(),
+                bucket: "revisions".parse().unwrap(),
+                key: "in/parts".parse().unwrap(),
+                metadata: Default::default(),
+                content_type: "application/zip",
+                replace: true,
+                is_revision: true,
+            };
+            let aws = &aws;
+            let upload = aws.begin(&object).await.unwrap();
+            aws.send_part(&upload, 1, BODY.into()).await.unwrap();
+            object.key = "whole".parse().unwrap();
+            ObjectStore::put(&aws, &object, BODY.into()).await.unwrap();
+            let place = ("revisions".parse().unwrap(), "record".parse().unwrap());
+            let written =
+                DocumentStore::put(&aws, &place.0, &place.1, BODY.into(), &Condition::Any);
+            written.await.unwrap();
+            let sent: Vec<_> = local
+                .faults()
+                .log()
+                .into_iter()
+                .filter(|request| request.bytes_in > 0)
+                .map(|request| (request.operation, request.payload, request.crc32))
+                .collect();
+            local.faults().clear_log();
+            let sent_as = |operation: &str, payload: &str| {
+                let [operation, payload, crc32] = [operation, payload, CRC32].map(str::to_owned);
+                (operation, Some(payload), Some(crc32))
+            };
+            assert_eq!(
+                sent,
+                [
+                    sent_as("UploadPart", payload),
+                    sent_as("PutObject", payload),
+                    // What is small is signed everywhere.
+                    sent_as("PutObject", SHA256),
+                ]
+            );
         }
     }
 

@@ -25,7 +25,8 @@ pub(super) fn config() -> Builder {
     config
 }
 
-fn variable(name: &str) -> Option<String> {
+/// An environment variable that is not empty.
+pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 

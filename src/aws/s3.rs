@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{BucketVersioningStatus, MetadataDirective, TaggingDirective};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, ChecksumAlgorithm, MetadataDirective, TaggingDirective,
+};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -414,6 +416,7 @@ impl ObjectStore for &Aws {
             .content_type(object.content_type)
             .set_tagging(tagging(object))
             .set_if_none_match(none_match(object))
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .body(ByteStream::from(body))
             .customize()
             .config_override(patient(PART_TIMEOUT));

@@ -17,15 +17,13 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         &self,
         target: &Target,
     ) -> Result<Option<ComputePlatform>, Fault> {
-        self.check_deployment_config(target).await?;
-        let answer = self
-            .codedeploy
-            .deployment_group(
-                &target.region,
-                &target.application,
-                &target.deployment_group,
-            )
-            .await;
+        let asking = self.codedeploy.deployment_group(
+            &target.region,
+            &target.application,
+            &target.deployment_group,
+        );
+        let (checked, answer) = futures_util::join!(self.check_deployment_config(target), asking);
+        checked?;
         match answer {
             Ok(group) => Ok(group.compute_platform),
             Err(error)

@@ -313,24 +313,20 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .iter()
                 .all(|kept| kept.name == KeptName::Suffix { skip: 0 });
         let options = options_of(&target, format);
-        let (appspec, bytes, found) = {
-            let mut asking = pin!(maybe_done(self.group_platform(&target)));
-            let checking = beside(artifact.check(&contents, &options), asking.as_mut());
-            let (appspec, report) = checking.await.map_err(artifact_fault)?;
-            let refuses = report.findings.iter().any(Finding::refuses);
-            let Some((appspec, bytes)) = appspec.filter(|_| !refuses) else {
-                return Err(Fault::Reject(report.findings));
-            };
-            for finding in report.findings {
-                if !warnings.contains(&finding) {
-                    warnings.push(finding);
-                }
-            }
-            asking.as_mut().await;
-            (appspec, bytes, asking.take_output().transpose()?.flatten())
+        let checking = artifact.check(&contents, &options);
+        let (checked, found) = futures_util::join!(checking, self.group_platform(&target));
+        let (appspec, report) = checked.map_err(artifact_fault)?;
+        let refuses = report.findings.iter().any(Finding::refuses);
+        let Some((appspec, bytes)) = appspec.filter(|_| !refuses) else {
+            return Err(Fault::Reject(report.findings));
         };
+        for finding in report.findings {
+            if !warnings.contains(&finding) {
+                warnings.push(finding);
+            }
+        }
         let platform = appspec.platform();
-        if let Some(found) = found
+        if let Some(found) = found?
             && platform != found
         {
             return Err(Fault::reject(platform_mismatch(&target, platform, found)));

@@ -71,8 +71,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                     &digest(&[b"appspec file", bytes]),
                 )?;
                 let (written, cost) = self
-                    .write(&object, async |may_write| {
-                        may_write.wait().await;
+                    .write(&object, async || {
                         let cost = Cost {
                             size: bytes.len() as u64,
                             bytes_put: bytes.len() as u64,
@@ -181,8 +180,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 .map(|entry| entry.size.saturating_add(2_048))
                 .fold(0, u64::saturating_add);
             let (written, cost) = self
-                .write(&object, async |may_write| {
-                    may_write.wait().await;
+                .write(&object, async || {
                     let transcoder = Transcoder::new(
                         artifact.index.clone(),
                         kept.clone(),
@@ -215,7 +213,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
             key = %object.key, seconds = parts.seconds, "revision planned: {}", parts.traffic
         );
         let (written, cost) = self
-            .write(&object, async |may_write| {
+            .write_reading_ahead(&object, async |may_write| {
                 let workplace = Workplace {
                     temporary: self.records.temporary(),
                     region: self.region.clone(),
@@ -256,8 +254,19 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
     }
 
     /// Writes an object, unless the same bytes are there already; other bytes at its key refuse the drop.
-    /// What `write` needs is read while that is looked up; it writes when it is told that it may.
     async fn write(
+        &self,
+        object: &NewObject,
+        write: impl AsyncFnOnce() -> Result<(WrittenObject, Cost), RevisionError>,
+    ) -> Result<(WrittenObject, Cost), Fault> {
+        match self.already_there(object).await? {
+            Some(there) => Ok((there, Cost::default())),
+            None => self.written(object, write().await).await,
+        }
+    }
+
+    /// The same, but what `write` needs is read while that is looked up. It writes when it is told that it may.
+    async fn write_reading_ahead(
         &self,
         object: &NewObject,
         write: impl AsyncFnOnce(&SetOnce<()>) -> Result<(WrittenObject, Cost), RevisionError>,
@@ -267,15 +276,24 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
         let writing = pin!(write(&may_write));
         let (there, writing) = match select(looking, writing).await {
             Either::Left((there, writing)) => (there?, Either::Left(writing)),
-            Either::Right((failed, looking)) => (looking.await?, Either::Right(ready(failed))),
+            Either::Right((ended, looking)) => (looking.await?, Either::Right(ready(ended))),
         };
         if let Some(there) = there {
             return Ok((there, Cost::default()));
         }
         // Nobody else sets it.
         let _ = may_write.set(());
+        self.written(object, writing.await).await
+    }
+
+    /// What became of writing an object.
+    async fn written(
+        &self,
+        object: &NewObject,
+        result: Result<(WrittenObject, Cost), RevisionError>,
+    ) -> Result<(WrittenObject, Cost), Fault> {
         let written_to = format!("s3://{}/{}", object.bucket, object.key);
-        match writing.await {
+        match result {
             Ok(written) => Ok(written),
             Err(RevisionError::Service(error))
                 if matches!(error.kind, Kind::PreconditionFailed | Kind::Conflict)

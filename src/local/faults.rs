@@ -256,6 +256,10 @@ pub struct RequestLog {
     pub path: String,
     /// The query as sent, without `?`.
     pub query: String,
+    /// What it says of its body: `x-amz-content-sha256`, a digest or why there is none.
+    pub payload: Option<String>,
+    /// The CRC-32 of its body, in base64, as sent ahead of it.
+    pub crc32: Option<String>,
     /// When its head had arrived.
     pub time: Timestamp,
     /// HTTP status of the answer; `None` while there is none, and for a closed connection.
@@ -367,6 +371,7 @@ impl Faults {
     ///
     /// Public for servers that cannot stand behind [`serve`].
     pub fn observe(&self, service: Service, operation: String, label: &str, head: &Parts) -> Seen {
+        let header = |name| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
         let mut state = self.state();
         state.requests += 1;
         let n = state.requests;
@@ -381,6 +386,8 @@ impl Faults {
             method: head.method.as_str().to_owned(),
             path: head.uri.path().to_owned(),
             query: head.uri.query().unwrap_or_default().to_owned(),
+            payload: header("x-amz-content-sha256"),
+            crc32: header("x-amz-checksum-crc32"),
             time: Timestamp::now(),
             status: None,
             bytes_in: 0,

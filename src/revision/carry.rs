@@ -6,9 +6,9 @@
 //!                                     -> verified ---------------------------------------------^
 //! ```
 //!
-//! Knows no formats and decides nothing. What is begun is ended: after a failure no request is begun, those in
-//! flight run out (S3 may do what nobody waits for), then uploads are aborted and temporary objects deleted.
-//! What a crash leaves is the bucket's lifecycle rules' to take.
+//! Knows no formats and decides nothing. It reads at once, and writes when it is told that it may. What is begun is
+//! ended: after a failure no request is begun, those in flight run out (S3 may do what nobody waits for), then
+//! uploads are aborted and temporary objects deleted. What a crash leaves is the bucket's lifecycle rules' to take.
 
 use std::future::ready;
 use std::pin::pin;
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::future::select;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SetOnce, mpsc};
+use tokio::sync::{Notify, Semaphore, SetOnce, mpsc};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -39,8 +39,8 @@ use crate::verify::Verifier;
 const BODIES_HELD: usize = SENDS_IN_FLIGHT;
 /// The same of a pass over the whole source, whose reads are larger.
 const WINDOWS_IN_FLIGHT: usize = 2;
-/// Reads that wait to be worked on, and those that are: one is put together, two wait to be verified or are.
-const READS_DONE: usize = 4;
+/// Reads that are worked on: one is put together, two wait to be verified or are.
+const READS_DONE: usize = 3;
 /// KiB of bodies and of what they are made of, of all joins in flight; one that needs more goes alone.
 const JOIN_KIB_IN_FLIGHT: u32 = 16 << 10;
 /// Times that an upload is made anew because of a conflict (409), as S3 wants it.
@@ -54,14 +54,14 @@ const TELLING_TIME: Duration = Duration::from_secs(1);
 /// A transfer is not begun where even a network so many times as fast as the model would not do.
 const FASTER_THAN_THE_MODEL: f64 = 4.0;
 
-/// Where temporary objects go, and when.
+/// Where temporary objects go, and what time there is.
 #[derive(Debug, Clone)]
 pub struct Workplace<'a> {
     /// The prefix of temporary objects.
     pub temporary: S3Prefix,
     /// The region of its bucket.
     pub region: Region,
-    /// Set once anything may be written; what only reads is begun before.
+    /// Set when anything may be written.
     pub may_write: &'a SetOnce<()>,
     /// When all has to be over.
     pub until: Timestamp,
@@ -91,6 +91,7 @@ struct Transfer<'a, S> {
     begun: Mutex<Vec<Begun>>,
     /// The first failure: from then on no request is begun.
     failure: Mutex<Option<RevisionError>>,
+    has_failed: Notify,
     joining: Semaphore,
 }
 
@@ -112,7 +113,8 @@ enum Begun {
     Temporary(NewObject, WrittenObject),
 }
 
-/// Writes a spliced revision: the requests of `parts`, whose bodies `plan` puts together.
+/// Writes a spliced revision: the requests of `parts`, whose bodies `plan` puts together. Before
+/// [`Workplace::may_write`] is set it only reads.
 ///
 /// # Errors
 /// What went wrong; nothing that was begun is left behind then. [`RevisionError::OutOfTime`] comes early
@@ -140,6 +142,7 @@ pub async fn carry_out<S: ObjectStore + MultipartUploads>(
         workplace,
         begun: Mutex::default(),
         failure: Mutex::default(),
+        has_failed: Notify::new(),
         joining: Semaphore::new(JOIN_KIB_IN_FLIGHT as usize),
     };
     let mut conflicts = 0;
@@ -199,7 +202,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         match &self.parts.delivery {
             Delivery::CopyObject => {
                 verifying.await?;
-                self.workplace.may_write.wait().await;
+                self.may_write().await?;
                 let copying = self.store.copy(self.object, &self.source.object);
                 self.step(copying).await
             }
@@ -208,37 +211,45 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 let (body, verified) = futures_util::join!(making, verifying);
                 verified?;
                 let body = body?;
-                self.workplace.may_write.wait().await;
+                self.may_write().await?;
                 self.step(self.store.put(self.object, body)).await
             }
             Delivery::Multipart(list) => {
-                let (read, reads) = mpsc::channel(1);
-                let bodies = || bodies(list);
-                let gets = bodies().flat_map(|(_, body)| body.gets().iter().copied());
+                let (read, reads) = mpsc::channel(READS_IN_FLIGHT);
+                let gets = numbered_uploads(list).flat_map(|(_, body)| body.gets().iter().copied());
                 let reading = self.read_ahead(gets, READS_IN_FLIGHT, read);
                 let writing = async {
                     // Gone with this future, so that the reads end when it does.
                     let reads = reads;
-                    self.workplace.may_write.wait().await;
+                    self.may_write().await?;
                     let upload = self.step(self.store.begin(self.object)).await?;
                     self.note(Begun::Upload(upload.clone()));
                     let (copied, sent) = futures_util::join!(
                         self.copy_all(&upload, list),
-                        self.send_all(&upload, bodies(), reads),
+                        self.send_all(&upload, list, reads),
                     );
                     let mut receipts = copied?;
                     receipts.extend(sent?);
                     receipts.sort_by_key(|receipt| receipt.number);
                     Ok((upload, receipts))
                 };
-                let ((), parts, verified) = futures_util::join!(reading, writing, verifying);
+                let ((), written, verified) = futures_util::join!(reading, writing, verifying);
                 verified?;
-                let (upload, receipts) = parts?;
+                let (upload, receipts) = written?;
                 let written = self.step(self.store.complete(&upload, &receipts)).await?;
                 self.forget(&Begun::Upload(upload));
                 Ok(written)
             }
         }
+    }
+
+    /// Waits until anything may be written.
+    async fn may_write(&self) -> Result<(), Stopped> {
+        // It hears of what fails from here on.
+        let failing = self.has_failed.notified();
+        self.step(ready(Ok::<_, RevisionError>(()))).await?;
+        select(pin!(self.workplace.may_write.wait()), pin!(failing)).await;
+        self.step(ready(Ok::<_, RevisionError>(()))).await
     }
 
     /// What S3 copies: joins first, because each is a chain of requests.
@@ -269,15 +280,15 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     async fn send_all(
         &self,
         upload: &Upload,
-        bodies: impl Iterator<Item = (u32, &parts::Upload)>,
-        reads: mpsc::Receiver<Result<Read, ServiceError>>,
+        list: &[Part],
+        reads: mpsc::Receiver<Read>,
     ) -> Result<Vec<PartReceipt>, Stopped> {
         let room = Semaphore::new(BODIES_HELD);
         let (passed, passing) = mpsc::channel(1);
         let (sender, mut receiver) = mpsc::channel(BODIES_HELD);
         let making = async {
             let (mut reads, passed, sender) = (reads, passed, sender);
-            for (number, body) in bodies {
+            for (number, body) in numbered_uploads(list) {
                 // The semaphore is never closed, and the other end stays until this one is gone.
                 let held = room.acquire().await;
                 let making = self.assemble(body, &mut reads, &passed);
@@ -383,13 +394,12 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             return Ok(());
         };
         let whole = ByteRange::new(0, self.source.object.size);
-        let (read, reads) = mpsc::channel(1);
+        let (read, reads) = mpsc::channel(WINDOWS_IN_FLIGHT);
         let verifying = async {
             // Gone with this future, so that the reads end when it does.
             let mut reads = reads;
             let mut verifier = verifier.over(vec![whole]);
             while let Some(read) = reads.recv().await {
-                let read = self.step(ready(read)).await?;
                 verifier = self.step(verify(verifier, read)).await?;
             }
             self.step(ready(verifier.finish())).await
@@ -400,7 +410,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
 
     /// The body of one upload, and what passes for it verified.
     async fn checked_body(&self, upload: &parts::Upload) -> Result<Bytes, RevisionError> {
-        let (read, reads) = mpsc::channel(1);
+        let (read, reads) = mpsc::channel(READS_IN_FLIGHT);
         let (passed, passing) = mpsc::channel(1);
         let making = async {
             let (mut reads, passed) = (reads, passed);
@@ -417,25 +427,26 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// Reads ranges in their order, while what came before is worked on, until one fails or nobody wants them.
+    /// Those in flight and those that wait are no more than the channel holds.
     async fn read_ahead(
         &self,
         ranges: impl IntoIterator<Item = ByteRange>,
         in_flight: usize,
-        sender: mpsc::Sender<Result<Read, ServiceError>>,
+        sender: mpsc::Sender<Read>,
     ) {
-        let mut reads = stream::iter(ranges)
-            .map(|range| async move {
-                let bytes = self.source.read(range).await?;
+        let reads = stream::iter(ranges).map(|range| {
+            let place = sender.reserve();
+            async move {
+                let place = place.await.map_err(|_| Stopped)?;
+                let bytes = self.step(self.source.read(range)).await?;
                 let start = range.start;
-                Ok(Read { start, bytes })
-            })
-            .buffered(in_flight);
+                Ok::<_, Stopped>((place, Read { start, bytes }))
+            }
+        });
+        let mut reads = reads.buffered(in_flight);
         let reading = async {
-            while let Some(read) = reads.next().await {
-                let has_failed = read.is_err();
-                if sender.send(read).await.is_err() || has_failed {
-                    break;
-                }
+            while let Some(Ok((place, read))) = reads.next().await {
+                place.send(read);
             }
         };
         select(pin!(reading), pin!(sender.closed())).await;
@@ -445,15 +456,15 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     async fn assemble(
         &self,
         upload: &parts::Upload,
-        reads: &mut mpsc::Receiver<Result<Read, ServiceError>>,
+        reads: &mut mpsc::Receiver<Read>,
         passed: &mpsc::Sender<Read>,
     ) -> Result<Bytes, RevisionError> {
         let mut assembler = Assembler::new(self.plan, upload);
         for _ in upload.gets() {
+            // Where a read fails, that is noted, and none comes after it.
             let Some(read) = reads.recv().await else {
                 break;
             };
-            let read = read?;
             // A verifier that takes no more says itself what is wrong.
             let _ = passed.send(read.clone()).await;
             assembler.feed(read.start, &read.bytes)?;
@@ -496,6 +507,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     /// Notes a failure; what follows from the first one is not told.
     fn fail(&self, error: RevisionError) -> Stopped {
         self.failure().get_or_insert(error);
+        self.has_failed.notify_waiters();
         Stopped
     }
 
@@ -569,7 +581,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
 }
 
 /// The parts that pass, by number.
-fn bodies(list: &[Part]) -> impl Iterator<Item = (u32, &parts::Upload)> {
+fn numbered_uploads(list: &[Part]) -> impl Iterator<Item = (u32, &parts::Upload)> {
     (1_u32..).zip(list).filter_map(|(number, part)| match part {
         Part::Upload(body) => Some((number, body)),
         Part::Copy(_) | Part::Join(_) => None,

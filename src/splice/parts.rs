@@ -25,6 +25,8 @@ pub(crate) use divide::stretches;
 use divide::{PartSizes, Run, divide};
 
 const MIB: u64 = 1 << 20;
+/// Reads of a small revision that may end together: so few are worked on in no time.
+const EQUAL_READS_MAX: usize = 2;
 
 /// S3's limits, and the sizes that suit it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,17 +183,11 @@ impl Upload {
         passing([self])
     }
 
-    /// The upload of these bytes of the revision, after so many gets of others.
-    fn of(
-        plan: &SplicePlan<'_>,
-        output: ByteRange,
-        gets_before: usize,
-        limits: &PartLimits,
-    ) -> Self {
+    /// The upload of these bytes of the revision.
+    fn of(plan: &SplicePlan<'_>, output: ByteRange, reads: Reads, limits: &PartLimits) -> Self {
         let mut gets = Vec::new();
         let mut get = |range| {
-            let before = gets_before.saturating_add(gets.len().saturating_sub(1));
-            let most = get_bytes_max(before, limits);
+            let most = reads.bytes_max(gets.len(), limits);
             join(&mut gets, range, limits.gap_bytes_max, most);
         };
         for n in plan.step_at(output.start).. {
@@ -366,22 +362,20 @@ pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan
     let source_size = plan.source_size();
     let is_copied = plan.is_identity() && size > limits.read_already_bytes_max;
     if !is_copied && size <= limits.put_object_bytes_max {
-        // What is read in no time needs no more requests than it must have.
-        let gets_before = if size <= limits.part_bytes_min {
-            usize::MAX
-        } else {
-            0
-        };
-        let upload = Upload::of(plan, ByteRange::new(0, size), gets_before, limits);
+        let upload_of = |reads| Upload::of(plan, ByteRange::new(0, size), reads, limits);
+        let mut upload = upload_of(Reads::Equal);
+        if upload.gets.len() > EQUAL_READS_MAX {
+            upload = upload_of(Reads::Rising { before: 0 });
+        }
         return Ok(PartPlan::of(Delivery::PutObject(upload), source_size));
     }
     let whole = (is_copied && size <= limits.copy_object_bytes_max)
         .then(|| PartPlan::of(Delivery::CopyObject, source_size));
     let (runs, sizes) = divide(plan, limits)?;
     let mut parts = Vec::new();
-    let mut gets = 0;
+    let mut reads = 0;
     for run in &runs {
-        cut(plan, run, &sizes, limits, &mut gets, &mut parts);
+        cut(plan, run, &sizes, limits, &mut reads, &mut parts);
     }
     let in_parts = PartPlan::of(Delivery::Multipart(parts), source_size);
     Ok(match whole {
@@ -390,13 +384,13 @@ pub fn plan_parts(plan: &SplicePlan<'_>, limits: &PartLimits) -> Result<PartPlan
     })
 }
 
-/// Cuts a run into parts of nearly equal size, and counts what is got for them, but for joins.
+/// Cuts a run into parts of nearly equal size, and counts the reads for them, but for joins.
 fn cut(
     plan: &SplicePlan<'_>,
     run: &Run,
     sizes: &PartSizes,
     limits: &PartLimits,
-    gets: &mut usize,
+    reads: &mut usize,
     parts: &mut Vec<Part>,
 ) {
     let count = sizes.parts(run);
@@ -411,23 +405,39 @@ fn cut(
     match run {
         Run::Copy(source) => parts.extend(pieces(*source).map(Part::Copy)),
         Run::Upload(output) => parts.extend(pieces(*output).map(|output| {
-            let upload = Upload::of(plan, output, *gets, limits);
-            *gets += upload.gets.len();
+            let upload = Upload::of(plan, output, Reads::Rising { before: *reads }, limits);
+            *reads += upload.gets.len();
             Part::Upload(upload)
         })),
         Run::Join { copied, output } => parts.push(Part::Join(Join {
             copied: *copied,
-            upload: Upload::of(plan, *output, usize::MAX, limits),
+            upload: Upload::of(plan, *output, Reads::Equal, limits),
         })),
     }
 }
 
-/// The largest read over gaps after so many others. Reads that begin together share the network and so end together,
-/// with all the work still to be done, unless each is larger than the one before.
-fn get_bytes_max(gets: usize, limits: &PartLimits) -> u64 {
-    let in_flight = cost::READS_IN_FLIGHT as u64;
-    let share = (gets as u64).saturating_add(1).min(in_flight);
-    (limits.get_bytes_max / in_flight).saturating_mul(share)
+/// How large reads are over which small ranges are joined.
+#[derive(Debug, Clone, Copy)]
+enum Reads {
+    /// As large as may be.
+    Equal,
+    /// Each larger than the one before, after so many reads of other uploads, up to the largest. Reads that begin
+    /// together share the network: those of one size end together, with all the work on them still to be done.
+    Rising { before: usize },
+}
+
+impl Reads {
+    /// The most that the last of so many reads may get.
+    fn bytes_max(self, reads: usize, limits: &PartLimits) -> u64 {
+        let nth = match self {
+            Self::Equal => cost::READS_IN_FLIGHT,
+            Self::Rising { before } => before.saturating_add(reads.max(1)),
+        };
+        match cost::READS_IN_FLIGHT.checked_sub(nth) {
+            None | Some(0) => limits.get_bytes_max,
+            Some(_) => limits.get_bytes_max / cost::READS_IN_FLIGHT as u64 * nth as u64,
+        }
+    }
 }
 
 /// What these uploads get: ascending, disjoint, neighbours joined.

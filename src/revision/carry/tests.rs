@@ -301,7 +301,17 @@ impl Sample {
         may_write: &SetOnce<()>,
     ) -> Result<(WrittenObject, Cost), RevisionError> {
         let plan = plan_splice(&self.zip, &self.kept).unwrap();
-        let parts = plan_parts(&plan, &self.limits).unwrap();
+        self.write_plan(shelf, &plan, seconds, may_write).await
+    }
+
+    async fn write_plan(
+        &self,
+        shelf: &Shelf,
+        plan: &SplicePlan<'_>,
+        seconds: i64,
+        may_write: &SetOnce<()>,
+    ) -> Result<(WrittenObject, Cost), RevisionError> {
+        let parts = plan_parts(plan, &self.limits).unwrap();
         let object = NewObject {
             region: "us-east-1".parse().unwrap(),
             bucket: "revisions".parse().unwrap(),
@@ -325,7 +335,7 @@ impl Sample {
             Vec::new(),
             &limits,
         ));
-        carry_out(shelf, &source, &plan, &parts, &object, &check, &workplace).await
+        carry_out(shelf, &source, plan, &parts, &object, &check, &workplace).await
     }
 
     fn naive(&self) -> Vec<u8> {
@@ -382,6 +392,60 @@ async fn ok_until_it_may_write_it_only_reads() {
             assert!(shelf.state().objects["revision"] == sample.naive());
         }
     }
+}
+
+#[tokio::test]
+async fn ok_a_copy_waits_until_it_may_be_written() {
+    let sample = sample();
+    let shelf = sample.shelf();
+    let may_write = SetOnce::new();
+    let plan = SplicePlan::identity(sample.object.len() as u64);
+    let mut writing = pin!(sample.write_plan(&shelf, &plan, 60, &may_write));
+    let waited = tokio::time::timeout(Duration::from_millis(100), &mut writing).await;
+    assert!(waited.is_err());
+    assert!(shelf.state().calls.is_empty());
+    may_write.set(()).unwrap();
+    writing.await.unwrap();
+    assert!(shelf.state().calls.contains_key("CopyObject"));
+    assert!(shelf.state().objects["revision"] == sample.object);
+}
+
+#[tokio::test]
+async fn err_what_fails_before_anything_may_be_written_is_told_at_once() {
+    let mut damaged = sample();
+    let mut object = damaged.object.to_vec();
+    object[40] ^= 1;
+    damaged.object = object.into();
+    for check in [Check::Passing as fn(Verifier) -> Check, Check::Everything] {
+        for put_object_bytes_max in [100, u64::MAX] {
+            let mut sample = Sample { check, ..sample() };
+            sample.limits.put_object_bytes_max = put_object_bytes_max;
+            let mut shelf = sample.shelf();
+            shelf.trouble = Some(("GetObject", 3, Kind::Unavailable));
+            let never = SetOnce::new();
+            let error = sample.write_when(&shelf, 60, &never).await.unwrap_err();
+            assert!(matches!(error, RevisionError::Service(_)), "{error}");
+            let calls: Vec<_> = shelf.state().calls.keys().copied().collect();
+            assert_eq!(calls, ["GetObject"]);
+        }
+    }
+    damaged.check = Check::Everything;
+    let shelf = damaged.shelf();
+    let never = SetOnce::new();
+    let error = damaged.write_when(&shelf, 60, &never).await.unwrap_err();
+    assert!(matches!(error, RevisionError::Unverified(_)), "{error}");
+    assert_eq!(keys(&shelf), ["source"]);
+}
+
+#[tokio::test]
+async fn err_what_may_not_be_written_in_time_is_not_begun() {
+    let sample = sample();
+    let shelf = sample.shelf();
+    let never = SetOnce::new();
+    let error = sample.write_when(&shelf, 5, &never).await.unwrap_err();
+    assert!(matches!(error, RevisionError::OutOfTime { .. }), "{error}");
+    let calls: Vec<_> = shelf.state().calls.keys().copied().collect();
+    assert_eq!(calls, ["GetObject"]);
 }
 
 #[tokio::test]
