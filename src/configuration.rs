@@ -140,11 +140,11 @@ impl Configuration {
             }
         }
         if let (Some(settings), Some(records)) = (&settings, &records)
-            && settings == records
+            && let Some(how) = overlap(settings, records)
         {
             reader.fault(
                 RECORDS,
-                format!("records and settings lie in the same place, {SETTINGS} is `{settings}`"),
+                format!("records and settings lie {how}, {SETTINGS} is `{settings}`"),
                 "give them different prefixes, such as settings/ and records/",
             );
         }
@@ -163,6 +163,22 @@ impl Configuration {
             }
             _ => Err(ConfigurationError { faults }),
         }
+    }
+}
+
+/// How two places overlap: whoever may write one could write the other. Neither is a folder of the root's, where
+/// the functions know their own.
+fn overlap(settings: &S3Prefix, records: &S3Prefix) -> Option<&'static str> {
+    let (inner, outer) = (settings.prefix.as_str(), records.prefix.as_str());
+    let lies_in = |inner: &str, outer: &str| !outer.is_empty() && inner.starts_with(outer);
+    if settings.bucket != records.bucket {
+        None
+    } else if inner == outer {
+        Some("in the same place")
+    } else if lies_in(inner, outer) || lies_in(outer, inner) {
+        Some("one inside the other")
+    } else {
+        None
     }
 }
 
@@ -492,6 +508,26 @@ mod tests {
             ])
             .is_ok()
         );
+    }
+
+    #[test]
+    fn err_records_and_settings_may_not_lie_inside_each_other() {
+        for (settings, records, is_fault) in [
+            ("s3://abc/data/settings/", "s3://abc/data/", true),
+            ("s3://abc/data/", "s3://abc/data/records/", true),
+            ("s3://abc/data/settings/", "s3://abc/data/records/", false),
+            ("s3://abc/data/", "s3://abc/database/", false),
+            ("s3://abc/data/", "s3://other/data/records/", false),
+            ("s3://abc", "s3://abc/records/", false),
+            ("s3://abc/settings/", "s3://abc", false),
+        ] {
+            let result = read([Some(PATTERN), Some(settings), Some(records), None]);
+            let found = result.map_or_else(|error| error.faults, |_| Vec::new());
+            assert_eq!(found.len(), usize::from(is_fault), "{settings} {records}");
+            assert!(found.iter().all(|fault| {
+                fault.variable == RECORDS && fault.message.contains("one inside the other")
+            }));
+        }
     }
 
     #[test]

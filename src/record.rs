@@ -110,9 +110,19 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
     ) -> Result<Value, Retry> {
         let region = change.region.as_ref().unwrap_or(&self.region);
         let expects_end = matches!(change.state.as_str(), "SUCCESS" | "FAILURE" | "STOP");
-        let info = self
-            .look(region, &change.deployment_id, expects_end)
-            .await?;
+        let looked = self.look(region, &change.deployment_id, expects_end).await;
+        if let Err(retry) = &looked
+            && retry.reason == RetryReason::AccessDenied
+            && !self.has_a_group(change).await?
+        {
+            // The rule brings every deployment of the account, the rights may be for some applications alone.
+            let reason = format!(
+                "deployment {} is of {}/{}, where nothing of ours goes and the function may not look: {retry}",
+                change.deployment_id, change.application, change.deployment_group
+            );
+            return Ok(ignored(invocation, &reason));
+        }
+        let info = looked?;
         if expects_end && !info.status.is_terminal() {
             // Recorded as it is; the error brings the event back when CodeDeploy has caught up.
             self.observe(&info, region, invocation).await?;
@@ -128,6 +138,15 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         }
         self.observe(&info, region, invocation).await?;
         Ok(json!({ "deployment_id": info.deployment_id, "status": info.status }))
+    }
+
+    /// Whether there is a record of the group: it is there before anything of ours goes there.
+    async fn has_a_group(&self, change: &DeploymentStateChange) -> Result<bool, Retry> {
+        let group = self
+            .records
+            .group(&change.application, &change.deployment_group)
+            .await?;
+        Ok(group.is_some())
     }
 
     /// `GetDeployment`, asked again for a moment where it does not know the deployment or its end yet.

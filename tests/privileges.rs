@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use stagedrop::local::codedeploy::Progress;
+use stagedrop::local::codedeploy::{Platform, Progress};
 use stagedrop::local::faults::{Fault, Match, Nth};
 use stagedrop::local::iam::{Need, Policy};
 use stagedrop::local::{Endpoints, Options};
@@ -16,8 +16,8 @@ use stagedrop::local::{Endpoints, Options};
 use crate::faults::large_application;
 use crate::large::{self, drop_blob, two_level_zip};
 use crate::support::{
-    ARTIFACTS, REVISIONS, SETTINGS, World, application, broken_application, granted, http,
-    staged_key, start_aws_that,
+    ARTIFACTS, REVISIONS, SETTINGS, World, application, broken_application, foreign_deployment,
+    granted, http, staged_key, start_aws_that,
 };
 use crate::template::{POLICIES, Stack, statements, texts};
 
@@ -420,6 +420,38 @@ async fn revisions_are_written_under_their_prefix_and_nowhere_else() {
         message.starts_with("PutObject of s3://revisions/elsewhere/"),
         "{message}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_deploy_beyond_the_functions_rights_is_no_fault() {
+    let world = World::start(crate::support::automatic()).await;
+    let narrow = |applications| granted("record", &[("ApplicationNamePattern", applications)]);
+    world.aws.iam().attach("record", &narrow("shop")).unwrap();
+    world
+        .aws
+        .create_application("billing", Platform::Server)
+        .unwrap();
+    world
+        .aws
+        .create_deployment_group("billing", "production")
+        .unwrap();
+    let id = foreign_deployment(&world.aws, "billing");
+    world.aws.settled().await;
+    let lost = world.functions.record.take_dead_letters();
+    assert_eq!(lost.len(), 0, "{lost:?}");
+    assert_eq!(world.record(&format!("deployments/{id}.json")), None);
+    let lines = world.lines.lock().unwrap().clone();
+    let told = |(function, line): &(String, String)| {
+        function == "record" && line.contains(&id) && line.contains("nothing of ours goes")
+    };
+    assert!(lines.iter().any(told), "{lines:#?}");
+    // What is ours is missed.
+    world.aws.iam().attach("record", &narrow("other")).unwrap();
+    world.drop_build(1, application(1)).await;
+    world.aws.settled().await;
+    let lost = world.functions.record.take_dead_letters();
+    assert!(!lost.is_empty());
+    assert_eq!(lost[0].error.error_type, "AccessDenied", "{lost:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

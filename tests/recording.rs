@@ -7,7 +7,7 @@ use stagedrop::local::faults::{Fault, Match, Nth};
 
 use crate::observing::{ON_AWS, decisions, read_until};
 use crate::support::{
-    ARTIFACTS, COMMIT, World, application, automatic, broken_application, by_hand, silent,
+    ARTIFACTS, COMMIT, World, application, automatic, broken_application, bundle, by_hand, silent,
     staged_key,
 };
 
@@ -66,6 +66,25 @@ async fn a_failure_is_recorded_with_target_event_script_log_and_commit() {
     assert_eq!(group["live"], Value::Null);
     world.check_records();
     assert_eq!(world.open(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_instances_the_one_that_failed_is_named() {
+    let world = World::start(Options {
+        instances: 120,
+        ..hooks_run()
+    })
+    .await;
+    let script = "#!/bin/sh\necho run >> \"$STAGEDROP_INSTANCE_ROOT/../runs\"\n\
+         test \"$(wc -l < \"$STAGEDROP_INSTANCE_ROOT/../runs\")\" -lt 110\n";
+    let appspec =
+        "version: 0.0\nos: linux\nhooks:\n  AfterInstall:\n    - location: scripts/after.sh\n";
+    let body = bundle(&[("appspec.yml", appspec), ("scripts/after.sh", script)]);
+    let drop = world.deploy_build(1, body).await;
+    assert_eq!(drop["status"], "failed", "{drop:#}");
+    let failures = drop["deployments"][0]["failures"].as_array().unwrap();
+    assert_eq!(failures.len(), 1, "{failures:#?}");
+    assert_eq!(failures[0]["script"], "scripts/after.sh");
 }
 
 #[tokio::test(flavor = "multi_thread")]

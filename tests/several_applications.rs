@@ -9,7 +9,7 @@ use stagedrop::local::faults::{Fault, Match, Nth};
 use stagedrop::local::s3::Attributes;
 
 use crate::observing::{ON_AWS, metrics, read_until, sum};
-use crate::support::{ARTIFACTS, REVISIONS, World, application, automatic, staged_key};
+use crate::support::{ARTIFACTS, REVISIONS, World, application, automatic, bundle, staged_key};
 
 /// Settings whose only block names these applications.
 fn settings(names: &[&str]) -> String {
@@ -272,4 +272,36 @@ async fn the_schedule_answers_what_it_settled_also_where_one_group_has_trouble()
     let ended = |world: &World| sum(&metrics(world), "Deployments", "succeeded");
     read_until(&world, |world| ended(world) == 2).await;
     assert_eq!(ended(&world), 2, "{:#?}", metrics(&world));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_applications_may_share_a_revision_and_not_a_key() {
+    let world = world().await;
+    let shared = |root: &str| {
+        let rooted = format!("      shop:\n        application_root: {root}\n");
+        settings(&["api", "shop"])
+            .replace("apps/api-", "apps/both-")
+            .replace("apps/shop-", "apps/both-")
+            .replace("      shop:\n", &rooted)
+    };
+    world.put("settings/shop.yml", shared("/sub"));
+    let appspec = "version: 0.0\nos: linux\n";
+    let body = bundle(&[("appspec.yml", appspec), ("sub/appspec.yml", appspec)]);
+    let drop = world.deploy_build(1, body.clone()).await;
+    assert_eq!(drop["status"], "rejected", "{drop:#}");
+    let finding = &drop["findings"][0];
+    assert_eq!(finding["code"], "revision-key-taken", "{drop:#}");
+    let message = finding["message"].as_str().unwrap();
+    assert_eq!(
+        message,
+        "applications api and shop would write different revisions to s3://revisions/apps/both-1"
+    );
+    // Neither was written.
+    let written = world.aws.store().keys(REVISIONS, "apps/").unwrap();
+    assert_eq!(written, Vec::<String>::new());
+    world.put("settings/shop.yml", shared("/"));
+    let drop = world.deploy_build(2, body).await;
+    assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    let written = world.aws.store().keys(REVISIONS, "apps/").unwrap();
+    assert_eq!(written, ["apps/both-2"]);
 }

@@ -1,7 +1,9 @@
 //! CodeDeploy, by the SDK: the calls and the reading of its answers.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_codedeploy::Client;
 use aws_sdk_codedeploy::config::retry::RetryConfig;
 use aws_sdk_codedeploy::primitives::DateTime;
 use aws_sdk_codedeploy::types;
@@ -376,31 +378,13 @@ impl DeploymentTargets for &Aws {
     ) -> Result<Vec<TargetFailure>, ServiceError> {
         let client = self.codedeploy(region);
         let resource = format!("deployment {id}");
-        let mut ids: Vec<String> = Vec::new();
-        let mut token: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let page = match client
-                .list_deployment_targets()
-                .deployment_id(id.as_str())
-                .set_next_token(token.take())
-                .send()
-                .await
-            {
-                Ok(page) => page,
-                Err(error) => {
-                    let error = service_error("ListDeploymentTargets", resource, error);
-                    // It ended before any target was chosen, so none failed.
-                    let none = error.has_code("DeploymentNotStartedException");
-                    return if none { Ok(Vec::new()) } else { Err(error) };
-                }
-            };
-            ids.extend(page.target_ids().iter().cloned());
-            token = page.next_token().map(str::to_owned);
-            if token.is_none() || ids.len() >= targets_max {
-                break;
-            }
-        }
-        ids.truncate(targets_max);
+        // Of many instances those that failed may be the last; but a target may also tell of a failed event while it
+        // is not said to have failed itself.
+        let ids = match target_ids(&client, id, Some("Failed"), targets_max).await {
+            Err(error) if error.kind != Kind::Refused => return Err(error),
+            Ok(ids) if !ids.is_empty() => ids,
+            _ => target_ids(&client, id, None, targets_max).await?,
+        };
         let mut failures = Vec::new();
         for batch in ids.chunks(BATCH_MAX) {
             let answer = client
@@ -420,6 +404,47 @@ impl DeploymentTargets for &Aws {
         });
         Ok(failures)
     }
+}
+
+/// The first targets of a deployment, or of those with this status.
+async fn target_ids(
+    client: &Client,
+    id: &DeploymentId,
+    status: Option<&str>,
+    targets_max: usize,
+) -> Result<Vec<String>, ServiceError> {
+    let filters = status.map(|status| {
+        let values = vec![status.to_owned()];
+        HashMap::from([(types::TargetFilterName::TargetStatus, values)])
+    });
+    let mut ids: Vec<String> = Vec::new();
+    let mut token: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let page = match client
+            .list_deployment_targets()
+            .deployment_id(id.as_str())
+            .set_target_filters(filters.clone())
+            .set_next_token(token.take())
+            .send()
+            .await
+        {
+            Ok(page) => page,
+            Err(error) => {
+                let resource = format!("deployment {id}");
+                let error = service_error("ListDeploymentTargets", resource, error);
+                // It ended before any target was chosen.
+                let none = error.has_code("DeploymentNotStartedException");
+                return if none { Ok(Vec::new()) } else { Err(error) };
+            }
+        };
+        ids.extend(page.target_ids().iter().cloned());
+        token = page.next_token().map(str::to_owned);
+        if token.is_none() || ids.len() >= targets_max {
+            break;
+        }
+    }
+    ids.truncate(targets_max);
+    Ok(ids)
 }
 
 /// What a target tells of its failure, where it failed.

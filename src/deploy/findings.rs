@@ -1,9 +1,11 @@
 //! What is told of a drop that is not deployed as it stands.
 
+use super::judge::{JudgedTarget, Planned};
 use crate::deployment::ComputePlatform;
 use crate::finding::Finding;
 use crate::key_pattern::Build;
-use crate::settings::{Considered, Target};
+use crate::object::{BucketName, ObjectKey};
+use crate::settings::{Considered, RevisionTarget, Target};
 
 pub(super) fn platform_mismatch(
     target: &Target,
@@ -64,4 +66,45 @@ pub(super) fn no_match(
         },
     )
     .in_file(file)
+}
+
+/// Targets whose revisions have one key and are not the same: only one of them could be written.
+pub(super) fn contested_keys(targets: &[JudgedTarget]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (n, target) in targets.iter().enumerate() {
+        // Each revision of a fixed key is a version of its own.
+        let own_place = place_of(target).filter(|_| !target.settings.needs_versioned_bucket());
+        let Some((bucket, key)) = own_place else {
+            continue;
+        };
+        let contests = |other: &&JudgedTarget| {
+            place_of(other) == own_place && other.revision != target.revision
+        };
+        if let Some(other) = targets.iter().take(n).find(contests) {
+            let (first, second) = (&other.settings.application, &target.settings.application);
+            findings.push(Finding::refuse(
+                "revision-key-taken",
+                format!(
+                    "applications {first} and {second} would write different revisions to s3://{bucket}/{key}"
+                ),
+                format!(
+                    "name the application in each key pattern, such as {second}/{{SHORT_COMMIT}}-{{BUILD_NUM}}"
+                ),
+            ));
+        }
+    }
+    findings
+}
+
+/// Bucket and key that a target's revision is written to.
+fn place_of(target: &JudgedTarget) -> Option<(&BucketName, &ObjectKey)> {
+    let key = match &target.revision {
+        Planned::Standing(_) => return None,
+        Planned::AppSpecFile { key, .. } => key,
+        Planned::Archive(planned) => &planned.key,
+    };
+    match &target.settings.location {
+        RevisionTarget::S3 { bucket, .. } => Some((bucket, key)),
+        RevisionTarget::GitHub { .. } => None,
+    }
 }

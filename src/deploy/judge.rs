@@ -8,7 +8,7 @@ use std::pin::pin;
 use futures_util::future::{Either, maybe_done, select};
 
 use super::Deploy;
-use super::findings::{no_match, nothing_to_deploy, platform_mismatch};
+use super::findings::{contested_keys, no_match, nothing_to_deploy, platform_mismatch};
 use crate::archive::ArchiveFormat;
 use crate::archive::gzip::GzipError;
 use crate::artifact::{ArtifactError, CIRCLE_YML, OpenedArtifact};
@@ -54,6 +54,7 @@ pub(super) struct Judged<'a, S> {
 }
 
 /// One target that may be shipped.
+#[derive(Debug)]
 pub(super) struct JudgedTarget {
     /// What the settings say.
     pub settings: Target,
@@ -62,6 +63,7 @@ pub(super) struct JudgedTarget {
 }
 
 /// What a revision will be.
+#[derive(Debug, PartialEq)]
 pub(super) enum Planned {
     /// A commit on GitHub, or the revision of an earlier deployment: nothing is written.
     Standing(RevisionLocation),
@@ -81,6 +83,7 @@ pub(super) enum Planned {
 }
 
 /// A revision that is an archive.
+#[derive(Debug, PartialEq)]
 pub(super) struct PlannedArchive {
     /// The key that it gets.
     pub key: ObjectKey,
@@ -186,6 +189,7 @@ impl<D: DocumentStore, S: ObjectStore + MultipartUploads, C: CodeDeploy + Deploy
                 Err(retry) => return Err(retry),
             }
         }
+        refusals.extend(contested_keys(&judged));
         if !refusals.is_empty() {
             refusals.extend(warnings);
             return Err(Fault::Reject(refusals));
