@@ -95,8 +95,11 @@ impl Aws {
             .entry(region.cloned())
             .or_insert_with(|| {
                 let mut builder = aws_sdk_s3::config::Builder::from(&self.config)
-                    .force_path_style(self.path_style)
-                    .request_checksum_calculation(RequestChecksumCalculation::WhenSupported);
+                    .force_path_style(self.path_style);
+                if !self.signs_bodies {
+                    let always = RequestChecksumCalculation::WhenSupported;
+                    builder = builder.request_checksum_calculation(always);
+                }
                 if let Some(region) = region {
                     builder =
                         builder.region(aws_sdk_s3::config::Region::new(region.as_str().to_owned()));

@@ -166,8 +166,8 @@ impl Configuration {
     }
 }
 
-/// How two places overlap: whoever may write one could write the other. Neither is a folder of the root's, where
-/// the functions know their own.
+/// How two places overlap: whoever may write one could write the other then. A whole bucket may hold the other's
+/// folder, since neither settings nor records have names that lead into it.
 fn overlap(settings: &S3Prefix, records: &S3Prefix) -> Option<&'static str> {
     let (inner, outer) = (settings.prefix.as_str(), records.prefix.as_str());
     let lies_in = |inner: &str, outer: &str| !outer.is_empty() && inner.starts_with(outer);

@@ -113,14 +113,22 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         let looked = self.look(region, &change.deployment_id, expects_end).await;
         if let Err(retry) = &looked
             && retry.reason == RetryReason::AccessDenied
-            && !self.has_a_group(change).await?
         {
-            // The rule brings every deployment of the account, the rights may be for some applications alone.
-            let reason = format!(
-                "deployment {} is of {}/{}, where nothing of ours goes and the function may not look: {retry}",
-                change.deployment_id, change.application, change.deployment_group
-            );
-            return Ok(ignored(invocation, &reason));
+            match self.is_known(change, region).await {
+                // The rule brings every deployment of the account, the rights may be for some alone.
+                Ok(false) => {
+                    let reason = format!(
+                        "deployment {} is of {}/{}, where nothing of ours goes and the function may not look: {retry}",
+                        change.deployment_id, change.application, change.deployment_group
+                    );
+                    return Ok(ignored(invocation, &reason));
+                }
+                Ok(true) => (),
+                // The first trouble is the one to cure.
+                Err(trouble) => {
+                    tracing::warn!("whose deployment it is was not found out: {trouble}")
+                }
+            }
         }
         let info = looked?;
         if expects_end && !info.status.is_terminal() {
@@ -140,13 +148,21 @@ impl<D: DocumentStore, C: CodeDeploy + DeploymentTargets> Record<D, C> {
         Ok(json!({ "deployment_id": info.deployment_id, "status": info.status }))
     }
 
-    /// Whether there is a record of the group: it is there before anything of ours goes there.
-    async fn has_a_group(&self, change: &DeploymentStateChange) -> Result<bool, Retry> {
+    /// Whether there is a record of the deployment or of its group: that is there before anything of ours goes there.
+    async fn is_known(
+        &self,
+        change: &DeploymentStateChange,
+        region: &Region,
+    ) -> Result<bool, Retry> {
         let group = self
             .records
             .group(&change.application, &change.deployment_group)
             .await?;
-        Ok(group.is_some())
+        if group.is_some_and(|group| group.region == *region) {
+            return Ok(true);
+        }
+        let deployment = self.records.deployment(&change.deployment_id).await?;
+        Ok(deployment.is_some())
     }
 
     /// `GetDeployment`, asked again for a moment where it does not know the deployment or its end yet.

@@ -445,9 +445,23 @@ async fn what_others_deploy_beyond_the_functions_rights_is_no_fault() {
         function == "record" && line.contains(&id) && line.contains("nothing of ours goes")
     };
     assert!(lines.iter().any(told), "{lines:#?}");
-    // What is ours is missed.
+    // A group of ours of the same names in another region makes no difference.
+    let drop = world.deploy_build(1, application(1)).await;
+    assert_eq!(drop["status"], "succeeded", "{drop:#}");
+    let group = "records/groups/shop/production.json";
+    let mut document: Value =
+        serde_json::from_slice(&world.aws.store().get(ARTIFACTS, group).unwrap()).unwrap();
     world.aws.iam().attach("record", &narrow("other")).unwrap();
-    world.drop_build(1, application(1)).await;
+    document["region"] = json!("eu-west-1");
+    world.put(group, document.to_string());
+    world.foreign_deployment();
+    world.aws.settled().await;
+    let lost = world.functions.record.take_dead_letters();
+    assert_eq!(lost.len(), 0, "{lost:?}");
+    document["region"] = json!("us-east-1");
+    world.put(group, document.to_string());
+    // What is ours is missed.
+    world.drop_build(2, application(2)).await;
     world.aws.settled().await;
     let lost = world.functions.record.take_dead_letters();
     assert!(!lost.is_empty());

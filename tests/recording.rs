@@ -88,6 +88,24 @@ async fn of_many_instances_the_one_that_failed_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_failed_target_is_named_where_it_cannot_be_asked_for_by_status() {
+    let world = World::start(hooks_run()).await;
+    world.aws.faults().on(
+        Match::any()
+            .operation("ListDeploymentTargets")
+            .nth(Nth::Number(1)),
+        Fault::FailBefore {
+            status: 400,
+            code: "InvalidTargetFilterNameException".to_owned(),
+        },
+    );
+    let drop = world.deploy_build(1, broken_application()).await;
+    assert_eq!(drop["status"], "failed", "{drop:#}");
+    let failures = &drop["deployments"][0]["failures"];
+    assert_eq!(failures[0]["script"], "scripts/after.sh", "{drop:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_is_linked_both_ways_and_makes_the_older_build_live() {
     let world = World::start(hooks_run()).await;
     world.put(

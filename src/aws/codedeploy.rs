@@ -380,9 +380,10 @@ impl DeploymentTargets for &Aws {
         let resource = format!("deployment {id}");
         // Of many instances those that failed may be the last; but a target may also tell of a failed event while it
         // is not said to have failed itself.
-        let ids = match target_ids(&client, id, Some("Failed"), targets_max).await {
-            Err(error) if error.kind != Kind::Refused => return Err(error),
+        let failed = Some(types::TargetStatus::Failed);
+        let ids = match target_ids(&client, id, failed, targets_max).await {
             Ok(ids) if !ids.is_empty() => ids,
+            Err(error) if !is_of_filter(&error) => return Err(error),
             _ => target_ids(&client, id, None, targets_max).await?,
         };
         let mut failures = Vec::new();
@@ -406,15 +407,21 @@ impl DeploymentTargets for &Aws {
     }
 }
 
+/// Whether a listing was refused for its filter (`InvalidTargetFilterNameException`, `InvalidInstanceStatusException`).
+fn is_of_filter(error: &ServiceError) -> bool {
+    let code = error.code.as_deref().unwrap_or_default();
+    code.starts_with("InvalidTargetFilter") || code == "InvalidInstanceStatusException"
+}
+
 /// The first targets of a deployment, or of those with this status.
 async fn target_ids(
     client: &Client,
     id: &DeploymentId,
-    status: Option<&str>,
+    status: Option<types::TargetStatus>,
     targets_max: usize,
 ) -> Result<Vec<String>, ServiceError> {
     let filters = status.map(|status| {
-        let values = vec![status.to_owned()];
+        let values = vec![status.as_str().to_owned()];
         HashMap::from([(types::TargetFilterName::TargetStatus, values)])
     });
     let mut ids: Vec<String> = Vec::new();

@@ -78,7 +78,7 @@ pub(super) fn contested_keys(targets: &[JudgedTarget]) -> Vec<Finding> {
             continue;
         };
         let contests = |other: &&JudgedTarget| {
-            place_of(other) == own_place && other.revision != target.revision
+            place_of(other) == own_place && !are_one(&other.revision, &target.revision)
         };
         if let Some(other) = targets.iter().take(n).find(contests) {
             let (first, second) = (&other.settings.application, &target.settings.application);
@@ -87,13 +87,27 @@ pub(super) fn contested_keys(targets: &[JudgedTarget]) -> Vec<Finding> {
                 format!(
                     "applications {first} and {second} would write different revisions to s3://{bucket}/{key}"
                 ),
-                format!(
-                    "name the application in each key pattern, such as {second}/{{SHORT_COMMIT}}-{{BUILD_NUM}}"
-                ),
+                "put the application's name into each key pattern, behind the prefix that they share",
             ));
         }
     }
     findings
+}
+
+/// Whether one object can be both revisions.
+fn are_one(one: &Planned, other: &Planned) -> bool {
+    match (one, other) {
+        (Planned::Archive(one), Planned::Archive(other)) => {
+            one.format == other.format && one.contents.entries == other.contents.entries
+        }
+        (
+            Planned::AppSpecFile { bytes, .. },
+            Planned::AppSpecFile {
+                bytes: other_bytes, ..
+            },
+        ) => bytes == other_bytes,
+        _ => false,
+    }
 }
 
 /// Bucket and key that a target's revision is written to.

@@ -54,7 +54,6 @@ pub(super) struct Judged<'a, S> {
 }
 
 /// One target that may be shipped.
-#[derive(Debug)]
 pub(super) struct JudgedTarget {
     /// What the settings say.
     pub settings: Target,
@@ -63,7 +62,6 @@ pub(super) struct JudgedTarget {
 }
 
 /// What a revision will be.
-#[derive(Debug, PartialEq)]
 pub(super) enum Planned {
     /// A commit on GitHub, or the revision of an earlier deployment: nothing is written.
     Standing(RevisionLocation),
@@ -83,7 +81,6 @@ pub(super) enum Planned {
 }
 
 /// A revision that is an archive.
-#[derive(Debug, PartialEq)]
 pub(super) struct PlannedArchive {
     /// The key that it gets.
     pub key: ObjectKey,

@@ -10,6 +10,8 @@
 //! ended: after a failure no request is begun, those in flight run out (S3 may do what nobody waits for), then
 //! uploads are aborted and temporary objects deleted. What a crash leaves is the bucket's lifecycle rules' to take.
 
+mod ending;
+
 use std::future::ready;
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
@@ -37,7 +39,7 @@ use crate::verify::Verifier;
 
 /// Bodies in memory: one is put together as its bytes come, which takes as long as sending one.
 const BODIES_HELD: usize = SENDS_IN_FLIGHT;
-/// The same of a pass over the whole source, whose reads are larger.
+/// Reads ahead of a pass over the whole source, which are larger.
 const WINDOWS_IN_FLIGHT: usize = 2;
 /// Reads that are worked on: one is put together, two wait to be verified or are.
 const READS_DONE: usize = 3;
@@ -91,6 +93,7 @@ struct Transfer<'a, S> {
     begun: Mutex<Vec<Begun>>,
     /// The first failure: from then on no request is begun.
     failure: Mutex<Option<RevisionError>>,
+    /// Wakes who waits for something else meanwhile.
     has_failed: Notify,
     joining: Semaphore,
 }
@@ -202,7 +205,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         match &self.parts.delivery {
             Delivery::CopyObject => {
                 verifying.await?;
-                self.may_write().await?;
+                self.wait_to_write().await?;
                 let copying = self.store.copy(self.object, &self.source.object);
                 self.step(copying).await
             }
@@ -211,17 +214,17 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 let (body, verified) = futures_util::join!(making, verifying);
                 verified?;
                 let body = body?;
-                self.may_write().await?;
+                self.wait_to_write().await?;
                 self.step(self.store.put(self.object, body)).await
             }
             Delivery::Multipart(list) => {
                 let (read, reads) = mpsc::channel(READS_IN_FLIGHT);
                 let gets = numbered_uploads(list).flat_map(|(_, body)| body.gets().iter().copied());
-                let reading = self.read_ahead(gets, READS_IN_FLIGHT, read);
+                let reading = self.read_ahead(gets, read);
                 let writing = async {
                     // Gone with this future, so that the reads end when it does.
                     let reads = reads;
-                    self.may_write().await?;
+                    self.wait_to_write().await?;
                     let upload = self.step(self.store.begin(self.object)).await?;
                     self.note(Begun::Upload(upload.clone()));
                     let (copied, sent) = futures_util::join!(
@@ -244,12 +247,12 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// Waits until anything may be written.
-    async fn may_write(&self) -> Result<(), Stopped> {
+    async fn wait_to_write(&self) -> Result<(), Stopped> {
         // It hears of what fails from here on.
         let failing = self.has_failed.notified();
-        self.step(ready(Ok::<_, RevisionError>(()))).await?;
+        self.go_on()?;
         select(pin!(self.workplace.may_write.wait()), pin!(failing)).await;
-        self.step(ready(Ok::<_, RevisionError>(()))).await
+        self.go_on()
     }
 
     /// What S3 copies: joins first, because each is a chain of requests.
@@ -404,7 +407,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             }
             self.step(ready(verifier.finish())).await
         };
-        let reading = self.read_ahead(self.source.windows(), WINDOWS_IN_FLIGHT, read);
+        let reading = self.read_ahead(self.source.windows(), read);
         futures_util::join!(reading, verifying).1.map(|_| ())
     }
 
@@ -417,7 +420,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
             self.assemble(upload, &mut reads, &passed).await
         };
         let ((), verified, body) = futures_util::join!(
-            self.read_ahead(upload.gets().iter().copied(), READS_IN_FLIGHT, read),
+            self.read_ahead(upload.gets().iter().copied(), read),
             self.verify_passing(upload.passing(), passing),
             making,
         );
@@ -427,11 +430,10 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
     }
 
     /// Reads ranges in their order, while what came before is worked on, until one fails or nobody wants them.
-    /// Those in flight and those that wait are no more than the channel holds.
+    /// As many are in flight or wait as the channel holds.
     async fn read_ahead(
         &self,
         ranges: impl IntoIterator<Item = ByteRange>,
-        in_flight: usize,
         sender: mpsc::Sender<Read>,
     ) {
         let reads = stream::iter(ranges).map(|range| {
@@ -443,7 +445,7 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
                 Ok::<_, Stopped>((place, Read { start, bytes }))
             }
         });
-        let mut reads = reads.buffered(in_flight);
+        let mut reads = reads.buffered(sender.max_capacity());
         let reading = async {
             while let Some(Ok((place, read))) = reads.next().await {
                 place.send(read);
@@ -498,10 +500,16 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
         &self,
         step: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Stopped> {
-        if self.failure().is_some() {
-            return Err(Stopped);
-        }
+        self.go_on()?;
         step.await.map_err(|error| self.fail(error.into()))
+    }
+
+    /// Not after a failure.
+    fn go_on(&self) -> Result<(), Stopped> {
+        match *self.failure() {
+            Some(_) => Err(Stopped),
+            None => Ok(()),
+        }
     }
 
     /// Notes a failure; what follows from the first one is not told.
@@ -525,58 +533,6 @@ impl<S: ObjectStore + MultipartUploads> Transfer<'_, S> {
 
     fn forget(&self, ended: &Begun) {
         self.begun().retain(|begun| begun != ended);
-    }
-
-    /// Ends what must not stay; the lifecycle rules take what cannot be ended now.
-    async fn end(&self, begun: Begun) {
-        let ended = match &begun {
-            Begun::Upload(upload) if upload.object == *self.object => {
-                self.store.abort(upload).await
-            }
-            Begun::Upload(upload) => self.undo(upload).await,
-            Begun::Temporary(object, written) => self.store.delete(object, written).await,
-        };
-        if let Err(error) = ended {
-            tracing::warn!("what was begun for a revision stays: {error}");
-        }
-        self.forget(&begun);
-    }
-
-    /// Ends the upload of a temporary object, or what S3 made of it if its completion was given up while it
-    /// was on its way.
-    async fn undo(&self, upload: &Upload) -> Result<(), ServiceError> {
-        let object = &upload.object;
-        let aborted = self.store.abort(upload).await;
-        match self
-            .store
-            .head(
-                Some(&object.region),
-                &object.bucket,
-                &object.key,
-                None,
-                None,
-            )
-            .await
-        {
-            Ok(head) => {
-                let written = WrittenObject {
-                    etag: head.etag,
-                    version_id: head.version_id,
-                };
-                self.store.delete(object, &written).await
-            }
-            // Without the right to list the bucket, S3 says so of a key that is not there.
-            Err(error) if matches!(error.kind, Kind::NotFound | Kind::AccessDenied) => aborted,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Ends all that was begun and is not ended.
-    async fn clean(&self) {
-        let left = std::mem::take(&mut *self.begun());
-        stream::iter(left)
-            .for_each_concurrent(COPIES_IN_FLIGHT, |begun| self.end(begun))
-            .await;
     }
 }
 

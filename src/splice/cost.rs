@@ -18,7 +18,7 @@ pub const THROUGH_BYTES_PER_SECOND: f64 = 75e6;
 pub const COPY_BYTES_PER_SECOND: f64 = 100e6;
 /// Server-side copies, and joins of parts, in flight at once.
 pub const COPIES_IN_FLIGHT: usize = 32;
-/// Reads in flight at once on their way into the function.
+/// Reads in flight at once on their way into the function, with those that wait to be worked on.
 pub const READS_IN_FLIGHT: usize = 5;
 /// Parts in flight at once on their way out of the function.
 pub const SENDS_IN_FLIGHT: usize = 3;

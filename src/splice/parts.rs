@@ -433,9 +433,10 @@ impl Reads {
             Self::Equal => cost::READS_IN_FLIGHT,
             Self::Rising { before } => before.saturating_add(reads.max(1)),
         };
-        match cost::READS_IN_FLIGHT.checked_sub(nth) {
-            None | Some(0) => limits.get_bytes_max,
-            Some(_) => limits.get_bytes_max / cost::READS_IN_FLIGHT as u64 * nth as u64,
+        if nth >= cost::READS_IN_FLIGHT {
+            limits.get_bytes_max
+        } else {
+            limits.get_bytes_max / cost::READS_IN_FLIGHT as u64 * nth as u64
         }
     }
 }

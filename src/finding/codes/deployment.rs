@@ -239,8 +239,8 @@ pub(super) const DEPLOYMENT: &[Code] = &[
     ),
     refuse(
         "revision-key-taken",
-        "other bytes have the revision's key, and a revision is never overwritten",
-        "give every build a key of its own",
+        "other bytes have the revision's key, or another application would write them there; a revision is never overwritten",
+        "give every build, and every application, a key of its own",
     ),
     refuse(
         "revision-bucket-missing",
